@@ -1,0 +1,63 @@
+"""Packaging: the folders `transforms/` and `pipeline/` install as `rtdscan.transforms` and `rtdscan.pipeline`.
+
+Plain top-level names would be shadowed by a folder `pipeline` or `transforms` beside the user's own script.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGES = ["transforms", "pipeline"]
+
+packages = []
+for root in PACKAGES:
+    packages += [f"rtdscan.{root}", *(f"rtdscan.{root}.{name}" for name in find_packages(root))]
+
+setup(
+    name="rtdscan",
+    version="0.1.0",
+    description="Finds the words that do not belong: text-corpus quality scanner on Apache Beam and ELECTRA",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={f"rtdscan.{root}": root for root in PACKAGES},
+    packages=packages,
+    package_data={
+        "rtdscan.transforms": ["py.typed", "data/**/*"],
+        "rtdscan.pipeline": ["py.typed", "templates/**/*"],
+    },
+    install_requires=[
+        "apache-beam>=2.77,<2.80",
+        "numpy>=1.26",
+        "pebble>=5.2,<6",  # a process pool that survives a killed worker; the standard library's does not
+        "prometheus-client>=0.20",
+        "pyarrow>=18,<26",  # Beam 2.77 pins the upper bound
+        "pydantic>=2.9,<3",  # typed settings with an error for each wrong key
+        "pyyaml>=6",
+        "rich>=13.7",  # progress bar and tables
+        "safetensors>=0.5",
+        "tokenizers>=0.21",
+        # A bare `torch` pulls gigabytes of CUDA on Linux; see README, "Install".
+        "torch>=2.6,<2.14",
+        "transformers>=5,<6",
+    ],
+    extras_require={
+        "test": [
+            "duckdb>=1.1",
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "polars>=1.20",
+            "psutil>=6",
+            "pytest>=8",
+            "pytest-cov>=6",
+            "pytest-timeout>=2.3",
+            "ruff>=0.9",
+            "types-PyYAML",
+            "types-psutil",
+        ],
+        "gcp": ["apache-beam[gcp]"],
+        "aws": ["apache-beam[aws]"],
+    },
+    entry_points={"console_scripts": ["rtdscan = rtdscan.pipeline.__main__:main"]},
+)
