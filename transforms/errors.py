@@ -1,0 +1,23 @@
+"""Errors that are meant for people. A message names the thing, what was wrong and what to do."""
+
+
+class RtdscanError(Exception):
+    """Base of all errors that end a program with one line instead of a traceback; exit status 1."""
+
+    exit_status = 1
+
+
+class UserError(RtdscanError):
+    """Wrong usage, configuration, input or model: nothing was started; exit status 2."""
+
+    exit_status = 2
+
+
+class EngineError(RtdscanError):
+    """A device, precision or library that was asked for is not there, or failed; exit status 1."""
+
+
+class BusyError(RtdscanError):
+    """Another scan is writing into OUTPUT; exit status 4."""
+
+    exit_status = 4
