@@ -1,0 +1,1 @@
+"""What a person runs: one module a program, `config` for their options, `launchers` for who runs the graph."""

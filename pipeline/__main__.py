@@ -1,0 +1,185 @@
+"""`rtdscan PROGRAM ...`: finds the program, reads its options, turns errors into an exit status.
+
+A program is a module with `HELP`, `add_arguments(parser)` and `run(args) -> int`, and, where it has options in YAML,
+`CONFIG`, their `Section`. It is imported when it is asked for, and imports what is heavy when it runs.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import select
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+
+from rtdscan.transforms.errors import RtdscanError, UserError
+
+if TYPE_CHECKING:
+    from rtdscan.transforms.settings import Section
+
+PROGRAMS: dict[str, tuple[str, str]] = {
+    "demo": ("rtdscan.pipeline.demo", "scan the sample corpus that ships inside and show the result"),
+    "plan": ("rtdscan.pipeline.plan", "what would be read: files, units, rows, tokens, time (footers only)"),
+    "scan": ("rtdscan.pipeline.scan", "the main job: find the words that do not belong, row for row"),
+}
+"""Name -> module and one line of help. A program stands here once it exists."""
+
+
+class Program(Protocol):
+    """What the module of a program offers; `CONFIG: type[Section]` is optional."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare positional arguments and flags; config options need none."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit status.
+
+        Args:
+            args: What `add_arguments` declared, and `json: bool`, `beam_args: list[str]` (all after `--`), and with
+                `CONFIG` also `config: list[Path]` and `set: list[str]`, for `load_config`.
+        """
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is a UserError like all others: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one program.
+
+    Args:
+        argv: Arguments without the name of the program; default: the process's.
+
+    Returns:
+        Exit status: 0 done, 1 failed, 2 wrong usage or config, 3 a gate said no, 4 OUTPUT is busy.
+    """
+    try:
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except SystemExit as done:  # argparse, after --help
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except RtdscanError as error:
+        message = " ".join(str(error).splitlines())
+        print(f"rtdscan: {message}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("rtdscan: interrupted; run the same command again to resume", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not (isinstance(error, BrokenPipeError) and _stdout_is_gone()):
+            traceback.print_exc()
+        return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    cut = argv.index("--") if "--" in argv else len(argv)
+    own, beam_args = argv[:cut], argv[cut + 1 :]
+    if not own or own[0] in ("-h", "--help"):
+        print(_overview(), file=sys.stdout if own else sys.stderr)
+        return 0 if own else 2
+    if own[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"rtdscan {version('rtdscan')}")
+        return 0
+    name = own[0]
+    if name not in PROGRAMS:
+        close = difflib.get_close_matches(name, PROGRAMS, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"programs: {', '.join(PROGRAMS)}"
+        raise UserError(f"there is no program {name!r}; {advice}")
+    program = cast(Program, importlib.import_module(PROGRAMS[name][0]))
+    options: type[Section] | None = getattr(program, "CONFIG", None)
+    args = _parser(name, program, options).parse_intermixed_args(own[1:])
+    if beam_args:
+        _check_beam_arguments(name, beam_args, options)
+    args.beam_args = beam_args
+    return program.run(args)
+
+
+def _overview() -> str:
+    width = max(map(len, PROGRAMS))
+    programs = "\n".join(f"  {name:{width}}  {line}" for name, (_, line) in PROGRAMS.items())
+    return (
+        "usage: rtdscan PROGRAM [arguments] [--config FILE] [--set KEY=VALUE] [-- BEAM OPTIONS]\n\n"
+        "Finds the words that do not belong in a text corpus.\n\n"
+        f"programs:\n{programs}\n\n"
+        "`rtdscan PROGRAM --help` shows a program's arguments and options; `rtdscan --version` the version.\n"
+        "exit status: 0 done, 1 failed, 2 wrong usage or config, 3 a quality gate said no, 4 OUTPUT is busy"
+    )
+
+
+def _parser(name: str, program: Program, options: "type[Section] | None") -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"rtdscan {name}",
+        description=program.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    program.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if options is not None:
+        parser.add_argument(
+            "--config", metavar="FILE", type=Path, action="append", default=[], help="options in YAML; repeatable"
+        )
+        parser.add_argument(
+            "--set", metavar="KEY=VALUE", action="append", default=[], help="one option, VALUE in YAML; repeatable"
+        )
+        parser.epilog = _options_help(options)
+    return parser
+
+
+def _options_help(options: "type[Section]") -> str:
+    from rtdscan.pipeline.options import describe
+
+    width = max(60, min(shutil.get_terminal_size().columns, 120)) - 2
+    lines = ["options for --config and --set, with their defaults:"]
+    for option in describe(options):
+        text = f"{option.description} [{option.expected}]"
+        lines.append(f"  {option.key}: {option.default}")
+        lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    if "beam" in options.model_fields:
+        lines += ["", "everything after `--` goes to Beam, e.g. -- --temp_location=/tmp/x"]
+    return "\n".join(lines)
+
+
+def _check_beam_arguments(name: str, beam_args: Sequence[str], options: "type[Section] | None") -> None:
+    from rtdscan.pipeline.options import is_secret
+
+    if options is None or "beam" not in options.model_fields:
+        raise UserError(f"rtdscan {name} takes nothing after `--`; found {beam_args[0]}")
+    for flag in (arg.partition("=")[0] for arg in beam_args if arg.startswith("--")):
+        if flag == "--runner":
+            raise UserError("--runner after `--`: write --set runner=NAME instead")
+        if is_secret(flag):
+            raise UserError(
+                f"{flag}: others can read a secret on a command line; put it under `beam:` in a config file"
+            )
+
+
+def _stdout_is_gone() -> bool:
+    """Whether the reader of stdout went away (`rtdscan plan X | head`); then nothing more is written to it."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file, or closed
+        return False
+    poll = select.poll()
+    poll.register(stdout, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)  # Python flushes once more at its exit
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
