@@ -1,0 +1,223 @@
+"""Scorer: what a text's attributes are does not depend on what is scored beside it."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rtdscan.transforms import scorer as scorer_module
+from rtdscan.transforms.documents import PIECE_BYTES
+from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.records import attribute_schema
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import Limits, OutputSettings, ScoreSettings, Thresholds
+
+PROSE = (
+    "The old house stood at the end of the road. Nobody had lived there for years, and the garden was wild! "
+    "Was it true that 3.14 people, on average, don't pay? 我们 在 这里 学习中文。 Naïve café — “quoted” text…\n\n"
+)
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_bundle) -> Scorer:
+    output = OutputSettings(words=True, tokens=True, embedding="float32")
+    options = ScoreSettings(engine="torch", precision="float32", output=output, thresholds=Thresholds(floor=0.3))
+    return Scorer.load(str(tiny_bundle), settings=options)
+
+
+def texts(*values: str | bytes | None, type_: pa.DataType | None = None) -> pa.Table:
+    return pa.table({"text": pa.array(values, type_ or pa.string())})
+
+
+def test_schema_and_rows(scorer: Scorer) -> None:
+    table = texts(PROSE, None, "", " \n\t", "Hello").append_column("key", pa.array([5, 4, 3, 2, 1], pa.uint8()))
+    rows = scorer.score(table, id="key")
+    expected = attribute_schema(scorer.settings.output, dims=scorer.engine.dims, id_type=pa.uint8())
+    assert rows.schema.equals(expected, check_metadata=True)
+    assert rows["id"].to_pylist() == [5, 4, 3, 2, 1]
+    assert rows["row"].to_pylist() == [0, 1, 2, 3, 4]
+    assert rows["status"].to_pylist() == ["ok", "null", "empty", "empty", "ok"]
+    for name in ("score", "max_score", "candidates", "n_flagged", "spans", "embedding", "words", "tokens", "unk_share"):
+        assert rows[name].is_valid().to_pylist() == [True, False, False, False, True], name
+    assert rows["n_chars"].to_pylist() == [len(PROSE), 0, 0, 3, 5]
+
+
+def test_scores_hang_together(scorer: Scorer) -> None:
+    row = scorer.score(texts(PROSE * 20)).to_pylist()[0]
+    words = row["words"]
+    assert len(words) == row["n_words"] > 500
+    assert len(row["tokens"]) == row["n_tokens"] > len(words)
+    assert row["n_windows"] > 3
+    assert row["score"] == pytest.approx(np.mean([w["score"] for w in words]), rel=1e-6)
+    assert row["max_score"] == max(w["score"] for w in words)
+    assert row["candidates"] == [w for w in words if w["score"] >= np.float32(0.3)]
+    assert row["n_flagged"] == sum(w["score"] >= 0.5 for w in words)
+    assert 0 < row["n_flagged"] < len(row["candidates"]) < len(words)
+    assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-6)
+    assert all((PROSE * 20)[w["start"] : w["end"]].strip() for w in words)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=12), st.integers(0, 11))
+def test_neighbours_do_not_matter(scorer: Scorer, repeats: list[int], at: int) -> None:
+    values = [PROSE[n:] * (1 + n % 4) for n in repeats]
+    at %= len(values)
+    together = scorer.score(texts(*values)).slice(at, 1).to_pylist()[0]
+    alone = scorer.score(texts(values[at])).to_pylist()[0]
+    assert {**together, "row": 0} == alone  # to the bit: float32
+
+
+def test_equal_texts_run_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    forward = type(scorer.engine).forward
+
+    def counting(self, ids_BT, lengths_B, weights_BT):
+        ran.append(len(ids_BT))
+        return forward(self, ids_BT, lengths_B, weights_BT)
+
+    monkeypatch.setattr(type(scorer.engine), "forward", counting)
+    rows = scorer.score(texts(*["One sentence."] * 9, "Another one here."))
+    assert sum(ran) == 2
+    assert len(set(rows["score"].to_pylist())) == 2
+    ran.clear()
+    boilerplate = "All rights reserved by the company. " * 40  # a paragraph that begins windows of both texts
+    scorer.score(texts("First text.\n\n" + boilerplate, "Second text, a longer one.\n\n" + boilerplate))
+    whole = sum(ran)
+    ran.clear()
+    scorer.score(texts("First text.\n\n" + boilerplate))
+    scorer.score(texts("Second text, a longer one.\n\n" + boilerplate))
+    assert whole <= sum(ran)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "reason"),
+    [
+        (b"caf\xe9 au lait", "invalid", "byte 0xe9 at offset 3 is not valid UTF-8"),
+        (b"\xff\xfe", "invalid", "byte 0xff at offset 0 is not valid UTF-8"),
+        ("\u200b \u2060".encode(), "empty", "no words"),
+        ("caf\ufffd".encode(), "ok", None),
+    ],
+)
+def test_odd_bytes(scorer: Scorer, value: bytes, status: str, reason: str | None) -> None:
+    row = scorer.score(texts(value, b"A good text.", type_=pa.binary()), text="text").to_pylist()
+    assert (row[0]["status"], row[0]["reason"]) == (status, reason)
+    assert row[1]["status"] == "ok"
+
+
+def test_words_the_tokenizer_deletes_are_not_lost(scorer: Scorer) -> None:
+    row = scorer.score(texts("\ufffd\ufffd")).to_pylist()[0]
+    assert (row["n_tokens"], row["n_words"], row["status"]) == (0, 1, "ok")
+    assert row["score"] == pytest.approx(0.99)
+    assert row["embedding"] is None
+    assert row["spans"][0]["start"] == 0
+    assert row["spans"][0]["end"] == 2
+
+
+def test_long_documents_are_cut_into_pieces(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtdscan.transforms.documents.PIECE_BYTES", 2000)
+    text = PROSE * 40
+    assert len(text.encode()) > 4 * 2000
+    row = scorer.score(texts("Before.", text, "After.")).to_pylist()[1]
+    monkeypatch.setattr("rtdscan.transforms.documents.PIECE_BYTES", PIECE_BYTES)
+    whole = scorer.score(texts(text)).to_pylist()[0]
+    for name in ("n_chars", "n_words", "n_tokens"):
+        assert row[name] == whole[name]
+    assert [(w["start"], w["end"]) for w in row["words"]] == [(w["start"], w["end"]) for w in whole["words"]]
+    assert row["score"] == pytest.approx(whole["score"], abs=0.02)  # windows end elsewhere
+
+
+def test_a_token_limit_truncates(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = scorer.with_settings(scorer.settings.model_copy(update={"limits": Limits(document_tokens=100)}))
+    for piece_bytes in (PIECE_BYTES, 700):
+        monkeypatch.setattr("rtdscan.transforms.documents.PIECE_BYTES", piece_bytes)
+        row = limited.score(texts(PROSE * 10, "Short.")).to_pylist()
+        assert row[0]["status"] == "truncated"
+        assert "100 tokens" in row[0]["reason"]
+        assert row[0]["n_tokens"] == 100
+        assert 0 < row[0]["words"][-1]["end"] < len(PROSE * 10) / 2
+        assert row[1]["status"] == "ok"
+
+
+def test_chunks_do_not_matter(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [PROSE * (1 + n % 3) + str(n) for n in range(12)]
+    whole = scorer.score(texts(*values))
+    monkeypatch.setattr(scorer_module, "CHUNK_BYTES", 1500)
+    assert scorer.score(texts(*values)).equals(whole)
+    monkeypatch.setattr(scorer_module, "CHUNK_PIECES", 1)
+    assert scorer.score(texts(*values)).equals(whole)
+
+
+def test_careful_scoring_is_the_same(scorer: Scorer) -> None:
+    rows = pa.table({"text": pa.array([PROSE.encode(), b"Two.", None, PROSE.encode(), b"Three."], pa.large_binary())})
+    seen: list[int | None] = []
+    careful = scorer.score_rows(rows, first_row=7, on_document=seen.append)
+    assert careful.equals(scorer.score_rows(rows, first_row=7))
+    assert seen == [0, None, 1, None, 4, None]  # row 3 holds the text of row 0
+    marked = scorer.score_rows(rows, failed=frozenset({3}))
+    assert marked["status"].to_pylist() == ["failed", "ok", "null", "failed", "ok"]
+    assert marked["reason"][0].as_py() == "it killed its worker"
+
+
+def test_rewriting_is_scoring_again(scorer: Scorer) -> None:
+    rows = pa.table({"text": pa.array([PROSE.encode() * 3, None, b"Two bad words.", b""], pa.large_binary())})
+    stored = scorer.score_rows(rows)
+    other = scorer.settings.model_copy(
+        update={
+            "thresholds": Thresholds(floor=0.35, flag=0.45, review=0.1, drop=0.6, not_ok="drop"),
+            "ignore": ("number",),
+            "allow": ("garden", "two"),
+        }
+    )
+    again = scorer.with_settings(other)
+    assert again.rewrite(stored, rows).equals(again.score_rows(rows))
+    assert not again.rewrite(stored, rows).equals(stored)
+
+
+class Broken:
+    """An engine that can't take windows of a certain token, or nothing at all."""
+
+    def __init__(self, engine, *, poison: int, dead: bool = False) -> None:
+        self.engine, self.poison, self.dead = engine, poison, dead
+        self.name, self.precision, self.dims = engine.name, engine.precision, engine.dims
+
+    def forward(self, ids_BT, lengths_B, weights_BT):
+        if self.dead or (ids_BT == self.poison).any():
+            raise MemoryError("out of memory")
+        return self.engine.forward(ids_BT, lengths_B, weights_BT)
+
+
+def test_a_document_that_fails_fails_alone(scorer: Scorer) -> None:
+    poison = scorer.bundle.tokenizer().encode("garden", add_special_tokens=False).ids[0]
+    broken = Scorer(scorer.bundle, Broken(scorer.engine, poison=poison), scorer.settings)
+    values = ["A fine text.", "The garden was wild.", "Another fine text, a longer one."]
+    rows = broken.score(texts(*values))
+    assert rows["status"].to_pylist() == ["ok", "failed", "ok"]
+    assert rows["reason"][1].as_py() == "the network failed on it: MemoryError"
+    assert rows["n_words"].to_pylist()[1] == 0
+    healthy = scorer.score(texts(*values))
+    keep = pa.array([0, 2])
+    assert rows.take(keep).equals(healthy.take(keep))
+
+
+def test_a_dead_engine_is_not_the_documents_fault(scorer: Scorer) -> None:
+    broken = Scorer(scorer.bundle, Broken(scorer.engine, poison=-1, dead=True), scorer.settings)
+    with pytest.raises(EngineError, match="stopped working"):
+        broken.score(texts("A text."))
+
+
+def test_string_types_and_columns(scorer: Scorer) -> None:
+    plain = scorer.score(texts(PROSE, "Two."))
+    for type_ in (pa.large_string(), pa.string_view()):
+        assert scorer.score(texts(PROSE, "Two.", type_=type_)).equals(plain)
+    dictionary = pa.table({"text": pc.dictionary_encode(pa.array([PROSE, "Two."]))})
+    assert scorer.score(dictionary).equals(plain)
+    nested = pa.table({"doc": pa.array([{"text": PROSE}, {"text": "Two."}]), "n": [1, 2]})
+    assert scorer.score(nested, text="doc.text").equals(plain)
+    with pytest.raises(UserError, match="body"):
+        scorer.score(texts("x").append_column("other", pa.array(["y"])), text="body")
+
+
+def test_no_rows(scorer: Scorer) -> None:
+    assert scorer.score(texts()).num_rows == 0

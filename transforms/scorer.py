@@ -1,0 +1,238 @@
+"""Scorer: a table of texts in, a table of attributes out. The in-memory twin of the scan.
+
+    scorer = Scorer.load()                                       # the bundled English model
+    attributes = scorer.score(pa.table({"text": ["He goes too school."]}))
+    attributes["spans"][0].as_py()                               # [{"start": 8, "end": 11, "score": …}]
+
+A text's attributes depend on the text, the model and the settings alone: not on the other texts, not on the batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.columns import as_binary, find_text_column, read_column
+from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
+from rtdscan.transforms.engines import Engine, load_engine, resolve
+from rtdscan.transforms.forward import run_windows
+from rtdscan.transforms.readout import present
+from rtdscan.transforms.records import attribute_schema
+from rtdscan.transforms.settings import ScoreSettings, Thresholds
+from rtdscan.transforms.stored import PieceScores, piece_scores, refloored, stored_columns
+from rtdscan.transforms.tokens import Piece, make_chunk
+
+CHUNK_BYTES = 8 << 20
+"""Text whose windows are sorted by length and compared with each other at once; holds a unit of the default size."""
+
+CHUNK_PIECES = 4096
+"""Texts of a chunk at most: each costs a vector of D numbers whatever its length."""
+
+OnDocument = Callable[[int | None], None]
+
+
+@dataclass(frozen=True)  # no slots: RunInference holds models by weak reference
+class Scorer:
+    """Scores texts. Make one with `load`; share it within a process, not between threads.
+
+    Attributes:
+        bundle: The model.
+        engine: What runs it.
+        settings: Resolved: engine, precision, window and thresholds are given.
+    """
+
+    bundle: Bundle
+    engine: Engine
+    settings: ScoreSettings
+
+    @staticmethod
+    def load(model: str = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
+        """Load a model and choose what runs it.
+
+        Args:
+            model: "default", a bundle or ELECTRA directory, a hub name@revision, a s3:// or gs:// URL.
+            settings: Everything else; its `model` is overridden.
+
+        Raises:
+            UserError: There is no such model, or it can't serve.
+            EngineError: The engine or precision that was asked for is not to be had here.
+        """
+        settings = (settings or ScoreSettings()).model_copy(update={"model": model})
+        return Scorer.from_bundle(load_bundle(model), settings=settings)
+
+    @staticmethod
+    def from_bundle(bundle: Bundle, *, settings: ScoreSettings) -> "Scorer":
+        """As `load`, from a bundle that is already there."""
+        settings = resolve_settings(settings, bundle)
+        engine = load_engine(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+        return Scorer(bundle, engine, settings)
+
+    def with_settings(self, settings: ScoreSettings) -> "Scorer":
+        """The same network with other thresholds, `ignore`, `allow` and outputs."""
+        return replace(self, settings=resolve_settings(settings, self.bundle))
+
+    def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:
+        """Score every row of a table.
+
+        Args:
+            table: One text a row, in a string-like column.
+            text: Name of the text column; needed where there are several that could be.
+            id: Name of a column to keep as `id`.
+
+        Returns:
+            One attribute row per row, in order (schema: records.attribute_schema).
+
+        Raises:
+            UserError: There is no such column, or no single text column.
+        """
+        name = find_text_column(table.schema, text, where="the table")
+        columns = self.settings.output.columns
+        names = ["text", *(["id"] if id else []), *columns]
+        carried = (read_column(table, column) for column in (*([id] if id else []), *columns))
+        arrays = [as_binary(read_column(table, name)), *carried]
+        return self.score_rows(pa.Table.from_arrays(arrays, names=names))
+
+    def score_rows(
+        self,
+        rows: pa.Table,
+        *,
+        first_row: int = 0,
+        failed: frozenset[int] = frozenset(),
+        on_document: OnDocument | None = None,
+    ) -> pa.Table:
+        """Score rows as ReadDocuments gives them. Equal texts are scored once.
+
+        Args:
+            rows: First column: the texts as large_binary. Then `id` if there is one, and the columns to carry along.
+            first_row: Number of the first row in its file.
+            failed: Rows that are not to be tried, because they killed a worker.
+            on_document: Called with each row's number before it is scored alone, with None after it; slow.
+
+        Returns:
+            One attribute row per row.
+        """
+        texts = pc.dictionary_encode(rows.column(0).combine_chunks())
+        kind_R = texts.indices.fill_null(len(texts.dictionary)).to_numpy().astype(np.int64)
+        first_U = _first_rows(kind_R, len(texts.dictionary))
+        doomed = {int(kind_R[row]) for row in failed}
+        documents = [
+            failed_document(data, "it killed its worker") if at in doomed else read_document(data)
+            for at, data in enumerate(_views(texts.dictionary))
+        ]
+        parts = list(self._score(documents, first_U=first_U, on_document=on_document))
+        documents.append(NULL)
+        stored = stored_columns(documents, parts, settings=self.settings, dims=self.engine.dims)
+        told = self._presented(stored, lambda at: documents[at].text())
+        return self._attributes(told.take(pa.array(kind_R)), rows, first_row=first_row)
+
+    def rewrite(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
+        """Make spans and decisions again from stored attributes; no network runs.
+
+        Args:
+            previous: The rows' attributes, scored at a `thresholds.floor` no higher than today's.
+            rows: As for `score_rows`, with the same texts.
+            first_row: Number of the first row in its file.
+        """
+        stored = refloored(previous, settings=self.settings)
+        views = list(_views(rows.column(0).combine_chunks()))
+        told = self._presented(stored, lambda at: str(views[at], "utf-8"))
+        return self._attributes(told, rows, first_row=first_row)
+
+    def _score(
+        self, documents: Sequence[Document], *, first_U: NDArray[np.int64], on_document: OnDocument | None
+    ) -> Iterator[PieceScores]:
+        """Scores of all pieces, documents in ascending order."""
+        pieces: list[Piece] = []
+        room = CHUNK_BYTES
+        for at, document in enumerate(documents):
+            if document.status != "ok":
+                continue
+            alone = document.long or on_document is not None
+            if pieces and (alone or room < len(document.data) or len(pieces) == CHUNK_PIECES):
+                yield self._score_pieces(pieces)
+                pieces, room = [], CHUNK_BYTES
+            if not alone:
+                pieces += (replace(p, max_tokens=self.settings.limits.document_tokens) for p in document.pieces(at))
+                room -= len(document.data)
+                continue
+            if on_document:
+                on_document(int(first_U[at]))
+            yield from self._score_alone(document, at)
+            if on_document:
+                on_document(None)
+        if pieces:
+            yield self._score_pieces(pieces)
+
+    def _score_alone(self, document: Document, number: int) -> Iterator[PieceScores]:
+        """Scores of one document, a piece at a time, as long as its budget of tokens lasts."""
+        left = self.settings.limits.document_tokens
+        for piece in document.pieces(number):
+            part = self._score_pieces([replace(piece, max_tokens=left)])
+            yield part
+            left -= int(part.tokens_P.sum())
+            if part.truncated_P.any():
+                return
+
+    def _score_pieces(self, pieces: Sequence[Piece]) -> PieceScores:
+        settings, special = self.settings, self.bundle.special
+        window = settings.window or self.bundle.card.window
+        chunk = make_chunk(pieces, tokenizer=self.bundle.tokenizer(), window=window, unknown=special.unk)
+        forward = run_windows(chunk, engine=self.engine, special=special, tokens=settings.batch_tokens)
+        return piece_scores(chunk, forward, card=self.bundle.card, settings=settings)
+
+    def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
+        """Add n_flagged, spans and decision to stored columns."""
+        told = present(
+            text_of,
+            scores=stored["score"].to_pylist(),
+            n_words=stored["n_words"].to_pylist(),
+            candidates=stored["candidates"].combine_chunks(),
+            settings=self.settings,
+        )
+        for name in ("n_flagged", "spans", "decision"):
+            column = getattr(told, name)
+            at = stored.schema.get_field_index(name)
+            stored = stored.append_column(name, column) if at < 0 else stored.set_column(at, name, column)
+        return stored
+
+    def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
+        """Put attributes beside the columns that come from the input, in the order of the schema."""
+        given = {field.name: (field, rows.column(at)) for at, field in enumerate(rows.schema) if at > 0}
+        schema = attribute_schema(
+            self.settings.output,
+            dims=self.engine.dims,
+            id_type=given["id"][0].type if "id" in given else None,
+            carried=tuple(field for name, (field, _) in given.items() if name != "id"),
+        )
+        number = pa.array(np.arange(first_row, first_row + rows.num_rows), pa.int64())
+        columns = {name: told[name] for name in told.column_names}
+        columns |= {"row": number, **{name: column for name, (_, column) in given.items()}}
+        return pa.table([columns[name] for name in schema.names], schema=schema).combine_chunks()
+
+
+def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
+    """Settings with nothing left open: engine and precision of this machine, window and thresholds of the bundle."""
+    engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision)
+    given = settings.thresholds.model_dump(exclude_none=True)
+    thresholds = Thresholds(**{**bundle.card.thresholds.model_dump(), **given})
+    window = min(settings.window or bundle.card.window, bundle.config.positions)
+    return settings.model_copy(
+        update={"engine": engine, "precision": precision, "window": window, "thresholds": thresholds}
+    )
+
+
+def _first_rows(kind_R: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """For each kind the first row that is of it."""
+    first_U = np.zeros(n + 1, dtype=np.int64)
+    first_U[kind_R[::-1]] = np.arange(len(kind_R))[::-1]
+    return first_U
+
+
+def _views(binaries: pa.LargeBinaryArray) -> Iterator[memoryview]:
+    """The bytes of each value, not copied; empty where null."""
+    for value in binaries:
+        yield memoryview(value.as_buffer() or b"")
