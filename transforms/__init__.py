@@ -1,0 +1,34 @@
+"""What a worker may run. Read top to bottom:
+
+errors       what ends a program with one line
+settings     what a user can choose about scoring, typed and documented
+tally        additive statistics of a scan
+records      the elements of the graph and the Arrow schemas, in one place
+storage      read, list and atomically commit on any file system
+columns      the text column, and any column by its path
+units        Parquet footers -> work units; a unit's rows
+words        text -> words, by character offsets
+windows      tokens -> token windows; and back (stitch)
+batches      windows -> padded batches under a token budget; order can be restored
+electra      the shape and the weights of an ELECTRA checkpoint
+fetch        models from elsewhere -> a local directory
+bundle       a model directory: weights, tokenizer, calibration, card
+engines      run the network: the same numbers within a stated tolerance
+readout      token logits -> word probabilities; candidates -> spans and decision
+tokens       texts -> flat arrays of tokens, words and windows
+forward      all windows of a chunk through the network
+documents    a text's bytes, whether they can be scored, its pieces
+stored       scores of pieces -> columns of documents
+scorer       all of the above composed: Scorer.score(table) -> table
+corruption   ways text goes wrong, with labels, a file a family
+job          what every step of one scan has to know; when a shard is current
+shards       a unit's attributes on disk, with fingerprint and tally
+attempts     notes about units whose worker died
+read, infer, write    the verbs, in the order of the graph
+graph        the verbs composed
+child        what a process that was given units does with them
+plan         the verb before them: files -> units
+
+Two rules, each held by a test that reads the source. `transforms` never imports `pipeline`. Nouns (everything up
+to `attempts`) are plain Python over arrays and Arrow tables, free of Beam; verbs are thin PTransforms around them.
+"""

@@ -1,0 +1,107 @@
+"""ScoreDocuments: Beam's RunInference around `Scorer`, a whole unit as one batch.
+
+Windows, length sorting and batching happen inside the scorer, where all documents of the unit are visible.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from rtdscan.transforms import attempts
+from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.job import Job
+from rtdscan.transforms.records import DocumentBatch, ScoredBatch
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import ScoreSettings
+from rtdscan.transforms.tally import tally_attributes
+
+
+@dataclass(eq=False, kw_only=True)
+class ScoreDocuments(beam.PTransform):  # type: ignore[misc]
+    """DocumentBatch -> ScoredBatch."""
+
+    job: Job
+
+    def expand(self, batches: "beam.PCollection[DocumentBatch]") -> "beam.PCollection[ScoredBatch]":
+        """Wire RunInference."""
+        return batches | "RunInference" >> RunInference(ScorerHandler(self.job))
+
+
+class ScorerHandler(ModelHandler):  # type: ignore[misc]
+    """Tells RunInference how to load and call a Scorer. A batch is one DocumentBatch, whose len() is its documents."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job; nothing is loaded before a worker asks."""
+        self._job = job
+
+    def load_model(self) -> Scorer:
+        """The process's scorer for this job; loaded once a process, however many pipelines run in it."""
+        return load_scorer(self._job.settings.model_dump_json(), self._job.bundle_digest)
+
+    def run_inference(
+        self, batch: DocumentBatch, model: Scorer, inference_args: dict[str, Any] | None = None
+    ) -> list[ScoredBatch]:
+        """Score one unit. A list, not a generator: RunInference guards the call, not the iteration."""
+        return [score_documents(batch, scorer=model, job=self._job)]
+
+    def should_skip_batching(self) -> bool:
+        """Units come whole."""
+        return True
+
+    def get_num_bytes(self, batch: DocumentBatch) -> int:
+        """Bytes of the batch, for metrics; the default would pickle it."""
+        return int(batch.table.nbytes)
+
+    def get_metrics_namespace(self) -> str:
+        """Namespace of RunInference's metrics."""
+        return "rtdscan"
+
+    def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
+        """Accept none."""
+        if inference_args:
+            raise ValueError(f"ScoreDocuments takes no inference arguments, got {sorted(inference_args)}")
+
+
+def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> ScoredBatch:
+    """Score a unit, or make its attributes again from stored ones where that serves."""
+    # The scorer sees the settings of this job: a process may keep its scorer over jobs that differ in thresholds only.
+    scorer = scorer.with_settings(job.settings)
+    attempt = attempts.Attempt(batch.unit.shard, attempts.CAREFUL_AFTER, failed=tuple(sorted(batch.failed)))
+
+    def on_document(row: int | None) -> None:
+        attempts.note_row(job, batch.unit, attempt, row)
+
+    if batch.outcome == "restamped" and batch.previous is not None:
+        attributes = batch.previous
+    elif batch.outcome == "rewritten" and batch.previous is not None:
+        attributes = scorer.rewrite(batch.previous, batch.table, first_row=batch.unit.first_row)
+    else:
+        attributes = scorer.score_rows(
+            batch.table,
+            first_row=batch.unit.first_row,
+            failed=batch.failed,
+            on_document=on_document if batch.careful else None,
+        )
+    tally = tally_attributes(attributes, file=batch.unit.file.relative)
+    return ScoredBatch(batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started)
+
+
+@lru_cache(maxsize=1)
+def load_scorer(settings: str, bundle_digest: str) -> Scorer:
+    """Load a scorer and check that this worker has the very bundle that the launcher resolved.
+
+    Raises:
+        EngineError: The model on this worker has another digest.
+    """
+    parsed = ScoreSettings.model_validate_json(settings)
+    bundle = load_bundle(parsed.model)
+    if bundle.digest != bundle_digest:
+        raise EngineError(
+            f"model {parsed.model} on this worker has digest {bundle.digest}, but the scan was started with"
+            f" {bundle_digest}: give every worker the same model"
+        )
+    return Scorer.from_bundle(bundle, settings=parsed)

@@ -1,0 +1,124 @@
+"""What every step of one scan has to know, and the digests that decide whether a shard is current."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from rtdscan.transforms.records import SCORING_VERSION, Fingerprint, Outcome, WorkUnit
+from rtdscan.transforms.settings import ScoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One scan, fully resolved: nothing in it is `auto` or None that a worker would have to decide.
+
+    Attributes:
+        output: OUTPUT.
+        run: Identity of this run; notes about killed workers count within one run only.
+        text: Name or path of the text column.
+        id: Name of the id column, or None.
+        settings: With engine, precision, window and thresholds resolved.
+        bundle_digest: Digest of the bundle that `settings.model` must have on every worker.
+    """
+
+    output: str
+    run: str
+    text: str
+    id: str | None
+    settings: ScoreSettings
+    bundle_digest: str
+
+    @property
+    def scoring(self) -> str:
+        """Digest of all that changes scores (see records.Fingerprint)."""
+        settings = self.settings
+        return digest_of(
+            {
+                "version": SCORING_VERSION,
+                "bundle": self.bundle_digest,
+                "engine": settings.engine,
+                "precision": settings.precision,
+                "window": settings.window,
+                "document_tokens": settings.limits.document_tokens,
+                "words": settings.output.words,
+                "tokens": settings.output.tokens,
+                "embedding": settings.output.embedding,
+                "text": self.text,
+            }
+        )
+
+    @property
+    def presentation(self) -> str:
+        """Digest of what can be applied to stored candidates (see records.Fingerprint)."""
+        settings = self.settings
+        thresholds = settings.thresholds
+        return digest_of(
+            {
+                "flag": thresholds.flag,
+                "review": thresholds.review,
+                "drop": thresholds.drop,
+                "not_ok": thresholds.not_ok,
+                "ignore": sorted(settings.ignore),
+                "allow": sorted(settings.allow),
+                "id": self.id,
+                "columns": settings.output.columns,
+            }
+        )
+
+    @property
+    def floor(self) -> float:
+        """`thresholds.floor`, resolved."""
+        floor = self.settings.thresholds.floor
+        if floor is None:
+            raise ValueError("thresholds.floor must be resolved before a job is made")
+        return floor
+
+    def fingerprint(self, unit: WorkUnit, *, text: str) -> Fingerprint:
+        """What the unit's shard will carry, given the digest of its texts."""
+        return Fingerprint(
+            size=unit.file.size,
+            version=unit.file.version,
+            footer=unit.file.footer,
+            rows=f"{unit.first_row}:{unit.rows}",
+            text=text,
+            scoring=self.scoring,
+            floor=self.floor,
+            presentation=self.presentation,
+        )
+
+
+def is_current(found: Fingerprint | None, job: Job, unit: WorkUnit) -> bool:
+    """True when the shard's fingerprint says that there is nothing to do, without reading the input's rows."""
+    return found is not None and found == job.fingerprint(unit, text=found.text)
+
+
+def reuse(found: Fingerprint | None, wanted: Fingerprint, *, carries: bool) -> Outcome:
+    """What has to be done once the unit's texts were read and digested.
+
+    Args:
+        found: What the shard carries; None where there is none.
+        wanted: What it would carry.
+        carries: Whether shards hold columns of the input, which may have changed although the texts did not.
+
+    Returns:
+        "scored" when stored scores can't serve, "restamped" when all that is stored still holds, "rewritten" when
+        spans, decisions, candidates or carried columns have to be made again from what is stored.
+    """
+    if (
+        found is None
+        or found.scoring != wanted.scoring
+        or found.text != wanted.text
+        or found.rows != wanted.rows
+        or found.floor > wanted.floor
+    ):
+        return "scored"
+    same = found.presentation == wanted.presentation and found.floor == wanted.floor
+    return "restamped" if same and not carries else "rewritten"
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """blake2b-128 hex digest of a mapping of JSON values, independent of the order of keys."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
