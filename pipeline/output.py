@@ -1,0 +1,148 @@
+"""The folder OUTPUT: whose it is, what lies in it, and what is written last."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rtdscan.transforms import storage
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.records import MANIFEST, BadFile, Done, WorkUnit
+from rtdscan.transforms.shards import Stamp, read_stamp
+
+MARKER = ".rtdscan.json"
+"""File that makes a folder an OUTPUT of this program, and says of which INPUT."""
+
+RUN, MANIFEST_FILE, METRICS = "run.json", "manifest.parquet", "metrics.prom"
+
+READERS = 16
+"""Threads that read footers: enough to hide the latency of an object store."""
+
+
+def claim(output: str, inputs: Sequence[str]) -> None:
+    """Make sure that OUTPUT is ours to write into, and mark it.
+
+    Args:
+        output: The folder; it may not exist yet.
+        inputs: INPUT as given.
+
+    Raises:
+        UserError: It holds something else, or belongs to another INPUT, or lies inside INPUT or around it.
+    """
+    wanted = [absolute(path) for path in inputs]
+    for path in wanted:
+        _check_apart(path, absolute(output))
+    found = storage.read_bytes(storage.join(output, MARKER))
+    if found is None:
+        if _occupied(output):
+            raise UserError(f"{output} holds files that are not an rtdscan output; choose another OUTPUT or empty it")
+        marker = {"format": 1, "inputs": wanted}
+        storage.put_bytes(storage.join(output, MARKER), (json.dumps(marker, indent=1) + "\n").encode())
+        return
+    owners = json.loads(found).get("inputs")
+    if owners != wanted:
+        raise UserError(
+            f"{output} belongs to another INPUT ({', '.join(owners)}), not {', '.join(wanted)};"
+            " choose another OUTPUT, or delete it"
+        )
+
+
+def absolute(path: str) -> str:
+    """A path that means the same from any working directory."""
+    return os.path.abspath(storage.local(path)) if storage.is_local(path) else path.rstrip("/")
+
+
+def read_stamps(output: str, units: Sequence[WorkUnit]) -> list[Stamp | None]:
+    """What the shards of units say of themselves; None where there is none."""
+    with ThreadPoolExecutor(READERS) as threads:
+        return list(threads.map(lambda unit: read_stamp(storage.join(output, unit.shard)), units))
+
+
+def remove_stale(output: str, units: Iterable[WorkUnit]) -> int:
+    """Remove shards that belong to no unit of the plan; their input is gone, smaller, or cut differently.
+
+    Returns:
+        How many there were.
+    """
+    planned = {unit.shard for unit in units}
+    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet")
+    stale = [entry for entry in shards if f"attributes/{entry.relative}" not in planned]
+    for entry in stale:
+        storage.remove(entry.path)
+    return len(stale)
+
+
+def reopen(output: str) -> None:
+    """Take back the sign that OUTPUT is finished, before anything in it changes."""
+    storage.remove(storage.join(output, RUN))
+
+
+def write_manifest(
+    output: str,
+    *,
+    units: Sequence[WorkUnit],
+    done: Mapping[str, Done],
+    stamps: Mapping[str, Stamp],
+    bad_files: Sequence[BadFile],
+) -> None:
+    """Write manifest.parquet: a row a unit, and a row a file that could not be opened.
+
+    Args:
+        output: OUTPUT.
+        units: The whole plan.
+        done: What was done in this run, by shard; a unit that is missing here was current.
+        stamps: Stamps by shard; a unit that is missing here has no shard.
+        bad_files: Files without units.
+    """
+    rows = [_unit_row(unit, done.get(unit.shard), stamps.get(unit.shard)) for unit in units]
+    rows += [{"file": bad.relative, "status": "bad", "reason": bad.reason} for bad in bad_files]
+    sink = BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=MANIFEST), sink, compression="zstd")
+    storage.put_bytes(storage.join(output, MANIFEST_FILE), sink.getvalue())
+
+
+def write_run(output: str, run: Mapping[str, Any]) -> None:
+    """Write run.json, the sign that OUTPUT is finished; last of all."""
+    storage.put_bytes(storage.join(output, RUN), (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _unit_row(unit: WorkUnit, done: Done | None, stamp: Stamp | None) -> dict[str, Any]:
+    tally = stamp.tally if stamp else None
+    return {
+        "file": unit.file.relative,
+        "row_group": unit.row_group,
+        "first_row": unit.first_row,
+        "rows": unit.rows,
+        "shard": unit.shard if stamp else None,
+        "fingerprint": stamp.digest if stamp else None,
+        "status": done.outcome if done else "current",
+        "reason": (done.reason if done else "") or None,
+        "documents": tally.documents if tally else 0,
+        "tokens": tally.tokens if tally else 0,
+        "words": tally.words if tally else 0,
+        "flagged": tally.flagged if tally else 0,
+        "seconds": done.seconds if done else 0.0,
+        "worker": (done.worker if done else "") or None,
+    }
+
+
+def _check_apart(path: str, output: str) -> None:
+    root = storage.glob_root(path).rstrip("/")
+    if output == root or output.startswith(f"{root}/"):
+        raise UserError(f"OUTPUT {output} lies inside INPUT {path}: its shards would be read as input; move it out")
+    if root.startswith(f"{output}/"):
+        raise UserError(f"INPUT {path} lies inside OUTPUT {output}; choose another OUTPUT")
+
+
+def _occupied(output: str) -> bool:
+    if storage.is_local(output):
+        folder = storage.local(output)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"OUTPUT {output} is a file; name a folder")
+        return folder.is_dir() and any(name not in (".lock",) for name in os.listdir(folder))
+    return bool(storage.list_files(output))

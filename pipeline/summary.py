@@ -1,0 +1,139 @@
+"""What a scan says at its end: to people as text, to jobs as JSON, to schedulers in Prometheus' format."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from rich.console import Console
+from rich.table import Table
+
+from rtdscan.transforms.records import STATUSES
+from rtdscan.transforms.tally import Tally
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+WORST_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The end of a scan.
+
+    Attributes:
+        output: Where it lies.
+        finished: Whether run.json was written.
+        tally: Of the whole corpus, units that were current included.
+        outcomes: Units by what was done with them.
+        bad: Files and units that could not be read, with reasons.
+        seconds: Wall time of this run.
+        tokens_scored: Tokens that the network ran over in this run.
+        model: Name of the bundle; engine, precision, workers: as resolved.
+        precision_note: What precision the flags are meant to have; None where nobody measured it.
+        warnings: What a user should know.
+    """
+
+    output: str
+    finished: bool
+    tally: Tally
+    outcomes: dict[str, int]
+    bad: tuple[tuple[str, str], ...]
+    seconds: float
+    tokens_scored: int
+    model: str
+    engine: str
+    precision: str
+    workers: int
+    precision_note: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of this run over its whole wall time, start-up included."""
+        return self.tokens_scored / max(self.seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and places, without a word of the corpus."""
+        return {
+            "output": self.output,
+            "finished": self.finished,
+            "model": self.model,
+            "engine": self.engine,
+            "precision": self.precision,
+            "workers": self.workers,
+            "seconds": round(self.seconds, 3),
+            "tokens_scored": self.tokens_scored,
+            "units": self.outcomes,
+            "statuses": self.tally.statuses,
+            "decisions": self.tally.decisions,
+            "metrics": self.tally.metrics(),
+            "worst": [asdict(worst) for worst in self.tally.worst[:WORST_SHOWN]],
+            "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
+            "flag_precision": self.precision_note,
+            "warnings": list(self.warnings),
+        }
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Show it to a person."""
+    tally, metrics = summary.tally, summary.tally.metrics()
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in summary.outcomes.items() if count)
+    counts = ", ".join(f"{tally.statuses[name]:,} {name}" for name in STATUSES if tally.statuses.get(name))
+    decisions = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.decisions.items()))
+    speed = f", {summary.tokens_per_second:,.0f} tokens/s" if summary.tokens_scored else ""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("documents", f"{tally.rows:,} ({counts or 'none'})")
+    table.add_row("units", outcomes or "none")
+    table.add_row("words", f"{tally.words:,}, {tally.flagged:,} flagged ({metrics['flagged_share']:.2%})")
+    table.add_row("flags", summary.precision_note or "their precision was not measured; see `rtdscan calibrate`")
+    table.add_row("decisions", decisions or "none")
+    table.add_row("scores", f"0 {blocks(tally.scores)} 1   mean {metrics['mean_score']:.4f}")
+    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {summary.workers} workers")
+    table.add_row("time", f"{summary.seconds:,.1f} s{speed}")
+    console.print(table, highlight=False, soft_wrap=True, markup=False)
+    if tally.worst:
+        console.print("worst documents:", highlight=False)
+    for worst in tally.worst[:WORST_SHOWN]:
+        name = f", id {worst.id}" if worst.id is not None else ""
+        console.print(
+            f"  {worst.score:.3f}  {worst.file} row {worst.row}{name}", highlight=False, markup=False, soft_wrap=True
+        )
+    for path, reason in summary.bad:
+        console.print(f"bad: {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    state = "output" if summary.finished else "unfinished output (run the same command again)"
+    console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def blocks(counts: Sequence[int], *, width: int = 25) -> str:
+    """A histogram as a line of blocks; heights on a logarithmic scale, so that rare bad documents show."""
+    bins = np.add.reduceat(np.asarray(counts, dtype=np.float64), np.arange(0, len(counts), len(counts) // width))
+    heights = np.log1p(bins)
+    top = float(heights.max())
+    return "".join(
+        BLOCKS[0 if not n else 1 + int((len(BLOCKS) - 2) * h / top)] for n, h in zip(bins, heights, strict=True)
+    )
+
+
+def prometheus_text(summary: Summary, *, finished_at: float) -> bytes:
+    """The metrics in Prometheus' text format, for a node exporter's textfile collector or a push gateway."""
+    registry = CollectorRegistry()
+
+    def gauge(name: str, help_: str, value: float) -> None:
+        Gauge(f"rtdscan_{name}", help_, registry=registry).set(value)
+
+    for name, value in summary.tally.metrics().items():
+        gauge(name, f"{name.replace('_', ' ')} of the corpus", value)
+    gauge("scan_seconds", "wall time of the scan", summary.seconds)
+    gauge("tokens_scored", "tokens that the network ran over in this scan", summary.tokens_scored)
+    gauge("bad_inputs", "files and units that could not be read", len(summary.bad))
+    gauge("finished", "1 when the scan finished", float(summary.finished))
+    gauge("finished_timestamp_seconds", "when the scan ended, in seconds since 1970", finished_at)
+    statuses = Gauge("rtdscan_documents_by_status", "rows by status", ["status"], registry=registry)
+    for status in STATUSES:
+        statuses.labels(status).set(summary.tally.statuses.get(status, 0))
+    units = Gauge("rtdscan_units_by_outcome", "units by what was done", ["outcome"], registry=registry)
+    for outcome, count in summary.outcomes.items():
+        units.labels(outcome).set(count)
+    return generate_latest(registry)
