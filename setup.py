@@ -43,10 +43,14 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require={
+        "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
+        "train": ["matplotlib>=3.8", "tensorboard>=2.16"],
+        "evaluate": ["matplotlib>=3.8", "spylls>=0.1.7"],
         "test": [
             "duckdb>=1.1",
             "hypothesis>=6.100",
             "mypy>=1.15",
+            "openvino>=2025.0",
             "polars>=1.20",
             "psutil>=6",
             "pytest>=8",
