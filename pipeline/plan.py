@@ -1,0 +1,57 @@
+"""`rtdscan plan INPUT... [OUTPUT]`: what a scan would do, from footers only."""
+
+import argparse
+
+from rtdscan.pipeline.config import ScanConfig, load_config
+
+HELP = "Tell what a scan would read: files, units, rows, tokens, time. Reads footers only."
+CONFIG = ScanConfig
+
+TOKENS_PER_SECOND = 10_000.0
+"""What --speed assumes; about one core of 2023 with the bundled model in bfloat16 (see benchmarks/)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """INPUT... [OUTPUT]."""
+    parser.add_argument(
+        "input", nargs="+", metavar="INPUT", help="as for scan; of several, the last is OUTPUT if scan wrote it"
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=TOKENS_PER_SECOND,
+        metavar="TOKENS",
+        help="tokens a second of one worker, for the estimate of time; default: %(default)s",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, show the summary."""
+    from rich.console import Console
+
+    from rtdscan.pipeline.output import is_output
+    from rtdscan.pipeline.planning import render, summarize
+    from rtdscan.pipeline.scanning import current_units, default_workers, plan_input, prepare
+    from rtdscan.transforms.errors import UserError
+
+    config = load_config(ScanConfig, files=args.config, sets=args.set)
+    if not args.speed > 0:
+        raise UserError(f"--speed is {args.speed}; expected tokens a second, more than 0")
+    inputs, current = args.input, None
+    if len(inputs) > 1 and is_output(inputs[-1]):
+        prepared = prepare(inputs[:-1], inputs[-1], config)
+        plan, current = prepared.plan, current_units(prepared)
+    else:
+        plan = plan_input(inputs, config)
+    workers = default_workers() if config.workers == "auto" else config.workers
+    summary = summarize(
+        plan,
+        tokens_per_second=args.speed,
+        workers=workers,
+        is_current=None if current is None else lambda unit: unit.shard in current,
+    )
+    if args.json:
+        print(summary.to_json())
+    else:
+        render(summary, Console())
+    return 0

@@ -1,0 +1,280 @@
+"""What a scan has to do, from the files' footers only: the first step of `scan`, and all of `plan`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from rtdscan.transforms import storage
+from rtdscan.transforms.columns import find_text_column
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
+from rtdscan.transforms.units import FileProblem, plan_units, read_footer
+
+BYTES_PER_TOKEN = 4.6
+"""Bytes of English text a word piece (BERT's vocabulary); fewer in other languages."""
+
+LARGEST = 5
+"""Row groups that a summary names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """A row group of an input file, with the bytes of text that the footer tells of."""
+
+    file: str
+    row_group: int
+    rows: int
+    text_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a scan has to do.
+
+    Attributes:
+        root: The folder that all inputs have in common; `relative` paths lie below it.
+        text: Name or path of the text column.
+        schema: Arrow schema of the first good file.
+        files: The good files, by `relative`.
+        units: The units to scan, by file and row; those of the sample.
+        bad: Files that can't be scanned.
+        every: The units of the whole input. A shard that belongs to none of them is stale; one that belongs to a unit
+            outside the sample is not.
+    """
+
+    root: str
+    text: str
+    schema: pa.Schema
+    files: tuple[InputFile, ...]
+    units: tuple[WorkUnit, ...]
+    bad: tuple[BadFile, ...]
+    every: tuple[WorkUnit, ...]
+
+
+def make_plan(
+    inputs: Sequence[str],
+    *,
+    text: str | None = None,
+    id: str | None = None,
+    columns: Sequence[str] = (),
+    text_mb: float = 4.0,
+    sample: float = 1.0,
+    threads: int = 8,
+) -> Plan:
+    """Find the input's files and cut them into units.
+
+    Args:
+        inputs: Files, folders, globs.
+        text: Text column; None: found in the first readable file (see `columns.find_text_column`).
+        id: Id column, if any.
+        columns: Columns to carry along.
+        text_mb: MiB of text a unit.
+        sample: Share of the rows to scan; see `sample_units`.
+        threads: Footers read at a time.
+
+    Raises:
+        UserError: Nothing was found, no file can be scanned, or it is not clear which column is the text.
+    """
+    root, entries = storage.expand_all(inputs)
+    text = text or _find_text(entries)
+    wanted = ((id,) if id else ()) + tuple(columns)
+    with ThreadPoolExecutor(threads) as pool:
+        planned = list(pool.map(lambda entry: plan_units(entry, text=text, columns=wanted, text_mb=text_mb), entries))
+    bad = tuple(one for one in planned if isinstance(one, BadFile))
+    good = [one for one in planned if not isinstance(one, BadFile)]
+    if not good:
+        others = f" (none of the {len(bad)} files can be scanned)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0].reason}{others}")
+    units = [unit for _, cut in good for unit in cut]
+    return Plan(
+        root=root,
+        text=text,
+        schema=read_footer(good[0][0].path).schema,
+        files=tuple(file for file, _ in good),
+        units=sample_units(units, sample=sample),
+        bad=bad,
+        every=tuple(units),
+    )
+
+
+def _find_text(entries: Sequence[storage.Entry]) -> str:
+    problems = []
+    for entry in entries:
+        try:
+            schema = read_footer(entry.path).schema
+        except FileProblem as problem:
+            problems.append(problem)
+            continue
+        return find_text_column(schema, None, where=storage.printable(entry.path))
+    others = f" (none of the {len(entries)} files can be scanned)" if len(entries) > 1 else ""
+    raise UserError(f"{problems[0]}{others}") from problems[0]
+
+
+def sample_units(units: Sequence[WorkUnit], *, sample: float) -> tuple[WorkUnit, ...]:
+    """Whole units that hold about this share of the rows, the same ones every time.
+
+    Units are taken by the blake2b hash of their shard's path until their rows reach the share, at least one. So a
+    smaller sample is part of a larger one, and shards made for it serve the larger one.
+
+    Args:
+        units: All units.
+        sample: Above 0; from 1 on all units are taken.
+
+    Returns:
+        The sample, in the order of `units`.
+    """
+    wanted = sample * sum(unit.rows for unit in units)
+    taken: set[str] = set()
+    rows = 0
+    for unit in sorted(units, key=_by_lot):
+        if rows >= wanted and taken:
+            break
+        taken.add(unit.shard)
+        rows += unit.rows
+    return tuple(unit for unit in units if unit.shard in taken)
+
+
+def _by_lot(unit: WorkUnit) -> bytes:
+    return blake2b(unit.shard.encode(), digest_size=16).digest()
+
+
+def _largest(units: Sequence[WorkUnit]) -> tuple[RowGroup, ...]:
+    groups: dict[tuple[str, int], list[WorkUnit]] = defaultdict(list)
+    for unit in units:
+        groups[unit.file.relative, unit.row_group].append(unit)
+    told = [
+        RowGroup(file, number, sum(u.rows for u in cut), sum(u.text_bytes for u in cut))
+        for (file, number), cut in groups.items()
+    ]
+    return tuple(sorted(told, key=lambda group: (-group.text_bytes, group.file, group.row_group))[:LARGEST])
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `rtdscan plan` tells.
+
+    Attributes:
+        root, text, bad: As in Plan.
+        files: Good files.
+        units, rows, text_bytes: Of the sample (of the whole input where none was asked for), as footers tell.
+        all_units, all_rows: Of the whole input.
+        largest: Its LARGEST row groups by text, largest first.
+        current: Units whose shard needs no work; None where no OUTPUT was given.
+        tokens: Estimate for the units that need work: bytes by BYTES_PER_TOKEN.
+        seconds: Estimate: tokens by `tokens_per_second` by `workers`.
+        tokens_per_second: Of one worker, as assumed.
+        workers: As assumed.
+    """
+
+    root: str
+    text: str
+    files: int
+    units: int
+    rows: int
+    text_bytes: int
+    all_units: int
+    all_rows: int
+    current: int | None
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    workers: int
+    largest: tuple[RowGroup, ...]
+    bad: tuple[BadFile, ...]
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+
+def summarize(
+    plan: Plan,
+    *,
+    tokens_per_second: float,
+    workers: int,
+    is_current: Callable[[WorkUnit], bool] | None = None,
+    threads: int = 8,
+) -> Summary:
+    """Add up a plan.
+
+    Args:
+        plan: The plan.
+        tokens_per_second: What one worker is assumed to do.
+        workers: How many there will be.
+        is_current: Whether a unit's shard in OUTPUT needs no work; None: no OUTPUT to look at.
+        threads: Shards looked at at a time.
+    """
+    todo = list(plan.units)
+    if is_current is not None:
+        with ThreadPoolExecutor(threads) as pool:
+            todo = [unit for unit, done in zip(todo, pool.map(is_current, todo), strict=True) if not done]
+    tokens = round(sum(unit.text_bytes for unit in todo) / BYTES_PER_TOKEN)
+    return Summary(
+        root=plan.root,
+        text=plan.text,
+        files=len(plan.files),
+        units=len(plan.units),
+        rows=sum(unit.rows for unit in plan.units),
+        text_bytes=sum(unit.text_bytes for unit in plan.units),
+        all_units=len(plan.every),
+        all_rows=sum(unit.rows for unit in plan.every),
+        current=None if is_current is None else len(plan.units) - len(todo),
+        tokens=tokens,
+        seconds=tokens / (tokens_per_second * workers),
+        tokens_per_second=tokens_per_second,
+        workers=workers,
+        largest=_largest(plan.every),
+        bad=plan.bad,
+    )
+
+
+def render(summary: Summary, console: Console) -> None:
+    """Print a summary for people."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    speed = f"{summary.workers} x {summary.tokens_per_second:,.0f} tokens/s"
+    rows = [
+        ("input", summary.root),
+        ("text column", summary.text),
+        ("files", f"{summary.files:,}" + (f", and {len(summary.bad):,} bad" if summary.bad else "")),
+        ("units", f"{summary.units:,}" + _of(summary.units, summary.all_units)),
+        ("rows", f"{summary.rows:,}" + _of(summary.rows, summary.all_rows)),
+        ("text", f"{summary.text_bytes / 1e6:,.1f} MB uncompressed, as the footers tell"),
+        *([] if summary.current is None else [("current", f"{summary.current:,} units need no work")]),
+        ("tokens to score", f"about {summary.tokens:,} (estimate: {BYTES_PER_TOKEN} bytes a token, as in English)"),
+        ("time", f"about {_duration(summary.seconds)} (estimate: {speed})"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table, markup=False)
+    if summary.largest:
+        console.print(_largest_table(summary.largest))
+    for one in summary.bad:
+        console.print(f"bad: {one.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _largest_table(largest: Sequence[RowGroup]) -> Table:
+    table = Table(title="largest row groups", title_justify="left", box=None, pad_edge=False)
+    for name in ("file", "row group", "rows", "text MB"):
+        table.add_column(name, justify="left" if name == "file" else "right")
+    for group in largest:
+        table.add_row(group.file, str(group.row_group), f"{group.rows:,}", f"{group.text_bytes / 1e6:,.1f}")
+    return table
+
+
+def _of(part: int, whole: int) -> str:
+    return "" if part == whole else f" of {whole:,} (sample)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,164 @@
+import io
+import json
+from hashlib import blake2b
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
+from rtdscan.transforms import storage
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.plan import BAD, PlanUnits
+from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
+from rtdscan.transforms.units import plan_units
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three good files (row groups of 10: 3 + 1 + 1 units), one without rows, two bad ones."""
+    for name, rows in {"a.parquet": 25, "b/a.parquet": 10, "b/c.parquet": 4, "empty.parquet": 0}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        table = pa.table(
+            {"key": pa.array(range(rows), pa.int64()), "text": pa.array(["word " * 20] * rows, pa.string())}
+        )
+        pq.write_table(table, tmp_path / name, row_group_size=10)
+    (tmp_path / "b/cut.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-100])
+    pq.write_table(pa.table({"key": [1]}), tmp_path / "z.parquet")
+    return tmp_path
+
+
+def test_plan_of_a_corpus(corpus):
+    plan = make_plan([str(corpus)], id="key", threads=3)
+    assert plan.root == str(corpus)
+    assert plan.text == "text"
+    assert plan.schema.field("key").type == pa.int64()
+    assert [file.relative for file in plan.files] == ["a.parquet", "b/a.parquet", "b/c.parquet", "empty.parquet"]
+    assert [(unit.file.relative, unit.first_row, unit.rows) for unit in plan.units] == [
+        ("a.parquet", 0, 10),
+        ("a.parquet", 10, 10),
+        ("a.parquet", 20, 5),
+        ("b/a.parquet", 0, 10),
+        ("b/c.parquet", 0, 4),
+    ]
+    assert [one.relative for one in plan.bad] == ["b/cut.parquet", "z.parquet"]
+    assert "cut short" in plan.bad[0].reason
+    assert "no column 'text'" in plan.bad[1].reason
+    assert plan.every == plan.units
+
+
+def test_the_verb_and_its_twin_agree(corpus):
+    entries = storage.expand(str(corpus))
+    planned = [plan_units(entry, text="text", columns=("key",), text_mb=4.0) for entry in entries]
+    bad = [one for one in planned if isinstance(one, BadFile)]
+    units = [unit for one in planned if not isinstance(one, BadFile) for unit in one[1]]
+    assert len(units) == 5
+    assert len(bad) == 2
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        result = pipeline | beam.Create(entries) | PlanUnits(text="text", columns=("key",))
+        assert_that(result.units, equal_to(units), label="units")
+        assert_that(result[BAD], equal_to(bad), label="bad")
+
+
+def test_nothing_readable_names_the_first_reason(corpus):
+    with pytest.raises(UserError, match=r"b/cut\.parquet is cut short"):
+        make_plan([f"{corpus}/b/cut.parquet"])
+    with pytest.raises(UserError, match=r"b/cut\.parquet is cut short.*none of the 2 files can be scanned"):
+        make_plan([f"{corpus}/b/cut.parquet", f"{corpus}/z.parquet"], text="text")
+
+
+def test_no_text_column(corpus):
+    with pytest.raises(UserError, match=r"z\.parquet has no string column: .* key \(int64\)"):
+        make_plan([f"{corpus}/z.parquet"])
+
+
+def test_columns_that_no_file_has(corpus):
+    with pytest.raises(UserError, match=r"a\.parquet has no column 'url'.*none of the 6 files"):
+        make_plan([str(corpus)], columns=("url",))
+
+
+# --- samples
+
+
+def units_of(*rows: int) -> list[WorkUnit]:
+    return [
+        WorkUnit(InputFile(f"/{at}", f"{at}.parquet", 1, "1", ""), 0, 0, 0, count, count * 10)
+        for at, count in enumerate(rows)
+    ]
+
+
+SHARES = st.floats(0.001, 1.0)
+
+
+@given(rows=st.lists(st.integers(1, 50), min_size=1, max_size=20), a=SHARES, b=SHARES)
+def test_samples_are_nested_large_enough_and_not_larger(rows, a, b):
+    units = units_of(*rows)
+    small, large = sorted((a, b))
+    sample = sample_units(units, sample=small)
+    assert set(sample) <= set(sample_units(units, sample=large))
+    assert list(sample) == [unit for unit in units if unit in sample]
+    taken = sum(unit.rows for unit in sample)
+    assert taken >= small * sum(rows) > taken - max(rows)
+
+
+def test_a_sample_is_drawn_by_the_hash_of_the_shard():
+    units = units_of(10, 10, 10, 10)
+    order = sorted(units, key=lambda unit: blake2b(unit.shard.encode(), digest_size=16).hexdigest())
+    assert sample_units(units, sample=0.01) == (order[0],)
+    assert set(sample_units(units, sample=0.5)) == set(order[:2])
+    assert sample_units(units, sample=1.0) == tuple(units)
+    assert sample_units([], sample=0.5) == ()
+
+
+# --- summaries
+
+
+def test_summary_adds_up(corpus):
+    plan = make_plan([str(corpus)], sample=0.5)
+    whole = make_plan([str(corpus)])
+    summary = summarize(plan, tokens_per_second=100.0, workers=2)
+    assert (summary.files, summary.all_units, summary.all_rows) == (4, 5, 39)
+    assert summary.units == len(plan.units) < 5
+    assert 19.5 <= summary.rows < 39
+    assert summary.text_bytes == sum(unit.text_bytes for unit in plan.units)
+    assert summary.tokens == round(summary.text_bytes / 4.6)
+    assert summary.seconds == summary.tokens / 200
+    assert summary.current is None
+    assert [group.text_bytes for group in summary.largest] == sorted(
+        (unit.text_bytes for unit in whole.units), reverse=True
+    )
+    assert json.loads(summary.to_json())["bad"][0]["relative"] == "b/cut.parquet"
+
+
+def test_current_units_need_no_work(corpus):
+    plan = make_plan([str(corpus)])
+    summary = summarize(
+        plan, tokens_per_second=100.0, workers=1, is_current=lambda unit: unit.file.relative == "a.parquet"
+    )
+    assert summary.current == 3
+    assert summary.units == 5
+    rest = sum(unit.text_bytes for unit in plan.units[3:])
+    assert summary.tokens == round(rest / 4.6) > 0
+
+
+def test_render_tells_it_to_people(corpus):
+    (corpus / "b/cut.parquet").rename(corpus / "b/[red]cut.parquet")
+    plan = make_plan([str(corpus)], sample=0.5)
+    told = io.StringIO()
+    render(
+        summarize(plan, tokens_per_second=100.0, workers=2, is_current=lambda _: False), Console(file=told, width=200)
+    )
+    for expected in (
+        "4, and 2 bad",
+        "of 39 (sample)",
+        "0 units need no work",
+        "2 x 100 tokens/s",
+        "[red]cut.parquet is cut",
+    ):
+        assert expected in told.getvalue()

@@ -1,0 +1,206 @@
+"""Columns by name, also inside structs; which of them is the text; and texts as bytes.
+
+A column is addressed by its name or, inside structs, by the names on the way to it with dots between (`doc.text`). A
+column whose very name is `doc.text` wins over the field `text` of a column `doc`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rtdscan.transforms.errors import UserError
+
+USUAL = ("text", "content", "document")
+"""Names that a text column is known by, the best known first."""
+
+_STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_BINARIES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a schema, maybe inside structs.
+
+    Attributes:
+        name: As it was asked for.
+        path: Position of its top-level column, then of the field in each struct on the way.
+        type: Its Arrow type.
+    """
+
+    name: str
+    path: tuple[int, ...]
+    type: pa.DataType
+
+    def leaf_index(self, schema: pa.Schema) -> int:
+        """Number of the column's first Parquet leaf.
+
+        Counted, since names don't tell: the leaves of `doc.text` and of `text` in `doc` are both called `doc.text`.
+
+        Args:
+            schema: The Arrow schema of the Parquet file that the column was found in.
+        """
+        index, fields = 0, list(schema)
+        for at in self.path:
+            index += sum(leaf_count(field.type) for field in fields[:at])
+            fields = _children(fields[at].type)
+        return index
+
+    def of(self, rows: Any) -> Any:
+        """The column's values in a table or record batch of that schema; null where a struct on the way is null."""
+        values, type_ = rows.column(self.path[0]), rows.schema.field(self.path[0]).type
+        for at in self.path[1:]:
+            values, type_ = pc.struct_field(values, [at]), type_.field(at).type
+        return values
+
+
+def leaf_count(type_: pa.DataType) -> int:
+    """Parquet leaves of a column of this type."""
+    children = _children(type_)
+    return sum(leaf_count(child.type) for child in children) if children else 1
+
+
+def _children(type_: pa.DataType) -> "list[pa.Field[Any]]":
+    if isinstance(type_, pa.BaseExtensionType):
+        return _children(type_.storage_type)
+    if pa.types.is_dictionary(type_):
+        return []
+    return [type_.field(at) for at in range(type_.num_fields)]
+
+
+def find_column(schema: pa.Schema, name: str) -> Column | None:
+    """The column of that name or path; None where there is none, or more than one."""
+    return _find(list(schema), name, name, ())
+
+
+def _find(fields: "list[pa.Field[Any]]", rest: str, name: str, path: tuple[int, ...]) -> Column | None:
+    exact = [at for at, field in enumerate(fields) if field.name == rest]
+    if len(exact) == 1:
+        return Column(name, (*path, exact[0]), fields[exact[0]].type)
+    for at, field in enumerate(fields):
+        if not exact and pa.types.is_struct(field.type) and rest.startswith(f"{field.name}."):
+            found = _find(_children(field.type), rest[len(field.name) + 1 :], name, (*path, at))
+            if found:
+                return found
+    return None
+
+
+def get_column(schema: pa.Schema, name: str, *, where: str) -> Column:
+    """The column of that name or path.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    found = find_column(schema, name)
+    if found is None:
+        several = list(schema.names).count(name) > 1
+        wrong = f"several columns called '{name}'" if several else f"no column '{name}'"
+        raise UserError(f"{where} has {wrong}; its columns: {describe(schema)}")
+    return found
+
+
+def is_string_like(type_: pa.DataType) -> bool:
+    """Whether it is string, large_string, string_view or a dictionary of those."""
+    if pa.types.is_dictionary(type_):
+        return is_string_like(type_.value_type)
+    return any(test(type_) for test in _STRINGS)
+
+
+def is_bytes_like(type_: pa.DataType) -> bool:
+    """Whether it is a binary type of variable length or a dictionary of such; text only when asked for by name."""
+    if pa.types.is_dictionary(type_):
+        return is_bytes_like(type_.value_type)
+    return any(test(type_) for test in _BINARIES)
+
+
+def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> str:
+    """Which column holds the text.
+
+    Args:
+        schema: Of a file or table.
+        wanted: Name or path of the column; may be of a binary type. None: the string-like column called text, content
+            or document (in this order), else the only string-like one; columns inside structs only where there is no
+            other.
+        where: The file or table, for the error message.
+
+    Returns:
+        Name or path of the column.
+
+    Raises:
+        UserError: There is no such column, it does not hold text, or there are several that could be meant.
+    """
+    if wanted is not None:
+        type_ = get_column(schema, wanted, where=where).type
+        if is_string_like(type_) or is_bytes_like(type_):
+            return wanted
+        raise UserError(
+            f"{where}: column '{wanted}' is {type_}, expected string or binary; its columns: {describe(schema)}"
+        )
+    strings = [name for name, type_ in leaves(schema) if is_string_like(type_)]
+    top = [name for name in strings if name in schema.names]
+    for usual in USUAL:
+        usually = [name for name in top or strings if name == usual or (not top and name.endswith(f".{usual}"))]
+        if len(usually) == 1:
+            return usually[0]
+    if len(top or strings) == 1:
+        return (top or strings)[0]
+    wrong = f"{len(top or strings)} string columns" if strings else "no string column"
+    raise UserError(f"{where} has {wrong}: name the text column by input.text; its columns: {describe(schema)}")
+
+
+def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """Name or path, and type, of every column that is not a struct."""
+    for field in schema:
+        yield from _leaves(field, "")
+
+
+def _leaves(field: "pa.Field[Any]", above: str) -> Iterator[tuple[str, pa.DataType]]:
+    if not pa.types.is_struct(field.type):
+        yield above + field.name, field.type
+        return
+    for child in _children(field.type):
+        yield from _leaves(child, f"{above}{field.name}.")
+
+
+def describe(schema: pa.Schema) -> str:
+    """The columns for an error message: `id (int64), doc.text (string)`; the first 20."""
+    told = [f"{name} ({type_})" for name, type_ in leaves(schema)]
+    more = f", and {len(told) - 20} more" if len(told) > 20 else ""
+    return ", ".join(told[:20]) + more if told else "none"
+
+
+def read_column(rows: Any, name: str) -> Any:
+    """The values of a column.
+
+    Args:
+        rows: A table or record batch.
+        name: Name, or path inside structs; a null struct gives null.
+
+    Returns:
+        An array of a batch, a chunked array of a table.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    return get_column(rows.schema, name, where="the table").of(rows)
+
+
+def as_binary(values: Any) -> pa.Array:
+    """Texts as bytes.
+
+    Args:
+        values: Array or chunked array of a string-like or binary type.
+
+    Returns:
+        One large_binary array: nulls stay, bytes that are not valid UTF-8 stay as they are.
+    """
+    if isinstance(values, pa.ChunkedArray):
+        chunks = [as_binary(chunk) for chunk in values.chunks]
+        return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], pa.large_binary())])
+    if pa.types.is_dictionary(values.type):
+        # The dictionary first: decoded 32-bit offsets would end at 2 GiB.
+        words = values.dictionary.cast(pa.large_binary())
+        return pa.DictionaryArray.from_arrays(values.indices, words).dictionary_decode()
+    return values.cast(pa.large_binary())

@@ -1,0 +1,79 @@
+"""What a path is, and the one door to Beam's file systems."""
+
+import errno
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rtdscan.transforms.errors import RtdscanError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HINTS = {
+    errno.ENOSPC: "; free some space and run it again",
+    errno.EDQUOT: "; free some space and run it again",
+    errno.EACCES: "; check its permissions and those of its folder",
+    errno.EPERM: "; check its permissions and those of its folder",
+    errno.EROFS: "; choose a folder that can be written to",
+}
+
+
+def scheme(path: str) -> str:
+    """What a path begins with up to `://`, that included; empty where there is nothing of the kind."""
+    found = _SCHEME.match(path)
+    return found[0] if found else ""
+
+
+def is_local(path: str) -> bool:
+    """Whether the path is served by the operating system."""
+    return scheme(path) in ("", "file://")
+
+
+def local(path: str) -> Path:
+    """A local path without `file://`."""
+    return Path(path.removeprefix("file://"))
+
+
+def join(base: str, *parts: str) -> str:
+    """Parts below a base, `/` between them; empty parts are left out."""
+    kept = [part.strip("/") for part in parts if part.strip("/")]
+    stem = base if base.endswith("://") else base.rstrip("/")
+    if not kept:
+        return stem or base
+    return ("" if not base else stem if stem.endswith("://") else f"{stem}/") + "/".join(kept)
+
+
+def printable(path: str) -> str:
+    r"""A local path with the bytes of a name that are not UTF-8 as `\xff`: it can be printed, encoded and stored."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
+    """Call Beam's FileSystems.
+
+    Args:
+        verb: What is being done, for the error message.
+        path: To what.
+        call: A function of the class FileSystems.
+
+    Raises:
+        RtdscanError: Whatever went wrong, with the path.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        return call(FileSystems)
+    except Exception as error:  # the stores' clients raise types of their own
+        raise failure(verb, path, error) from error
+
+
+def escape(path: str) -> str:
+    """A path as a pattern of Beam's that matches only itself."""
+    return re.sub(r"([\[*?])", r"[\1]", path)
+
+
+def failure(verb: str, path: object, error: Exception) -> RtdscanError:
+    """The error that names path and cause in one line, to be raised from the cause."""
+    cause = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    hint = _HINTS.get(getattr(error, "errno", None) or 0, "")
+    return RtdscanError(f"cannot {verb} {printable(str(path))}: {cause}{hint}")
