@@ -1,0 +1,283 @@
+"""The engines give transformers' numbers, and a window the same bits whatever else is in its batch.
+
+Key: B windows, T tokens, D hidden.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import make_tiny_bundle, tiny_vocabulary
+
+from rtdscan.transforms import engines
+from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.engines import SUPPORTED, Engine, load_engine, resolve
+from rtdscan.transforms.engines.torch import TorchEngine
+from rtdscan.transforms.errors import EngineError
+
+ALL = [
+    pytest.param(
+        name,
+        precision,
+        marks=pytest.mark.skipif(
+            (name, precision) == ("openvino", "bfloat16") and not engines.has_bfloat16(), reason="not on this CPU"
+        ),
+    )
+    for name, precisions in SUPPORTED.items()
+    for precision in precisions
+]
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "projected": {"embedding_size": 16},
+    "no prefix": {"prefix": ""},
+    "float16 checkpoint": {"dtype": "float16"},
+    "four heads, tanh gelu": {"num_attention_heads": 4, "hidden_act": "gelu_new", "num_hidden_layers": 3},
+    "relu, wide": {"hidden_act": "relu", "hidden_size": 64, "embedding_size": 64, "intermediate_size": 96},
+}
+
+TOLERANCE = {
+    ("torch", "float32"): 1e-5,
+    ("torch", "bfloat16"): 0.08,
+    ("openvino", "float32"): 5e-5,
+    ("openvino", "bfloat16"): 0.15,
+}
+"""Largest difference from transformers in float32, in standard deviations of the logits or hidden states."""
+
+
+def make_batch(
+    lengths: list[int], *, width: int | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random windows; row i depends on the seed, i and its length alone, not on the rest of the batch."""
+    width = width or max(lengths)
+    ids_BT = np.zeros((len(lengths), width), np.int32)
+    weights_BT = np.zeros((len(lengths), width), np.float32)
+    for row, length in enumerate(lengths):
+        random = np.random.default_rng([seed, row, length])
+        ids_BT[row, :length] = random.integers(5, len(tiny_vocabulary()), length)
+        ids_BT[row, 0], ids_BT[row, length - 1] = 2, 3
+        weights_BT[row, 1 : length - 1] = random.integers(0, 2, length - 2)
+    return ids_BT, np.array(lengths, np.int32), weights_BT
+
+
+@pytest.fixture(scope="module", params=[pytest.param(each.values, marks=each.marks) for each in ALL], ids="-".join)
+def engine(request: pytest.FixtureRequest, tiny_bundle: Path) -> Engine:
+    name, precision = request.param
+    return load_engine(load_bundle(str(tiny_bundle)), engine=name, precision=precision, threads=1)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("name", "precision"), ALL)
+def test_equals_transformers(tmp_path: Path, shape: dict[str, Any], name: str, precision: str) -> None:
+    from transformers import ElectraForPreTraining
+
+    path = make_tiny_bundle(tmp_path / "model", seed=3, plain=True, **shape)
+    model = ElectraForPreTraining.from_pretrained(path, dtype=torch.float32).eval()
+    ids_BT, lengths_B, weights_BT = make_batch([3, 30, 17, 30, 9, 21])
+    mask_BT = np.arange(30) < lengths_B[:, None]
+    with torch.inference_mode():
+        expected = model(
+            torch.from_numpy(ids_BT).long(), attention_mask=torch.from_numpy(mask_BT).long(), output_hidden_states=True
+        )
+    for layer in (-1, 0, 1):
+        make_tiny_bundle(path, seed=3, card={"embedding_layer": layer}, **shape)
+        engine = load_engine(load_bundle(str(path)), engine=name, precision=precision, threads=1)
+        logits_BT, pooled_BD = engine.forward(ids_BT, lengths_B, weights_BT)
+        hidden_BTD = expected.hidden_states[layer].numpy().astype(np.float64)
+        sums_BD = (hidden_BTD * weights_BT[..., None]).sum(1)
+        tolerance = TOLERANCE[name, precision]
+        spread = expected.logits.numpy()[mask_BT].std()
+        assert logits_BT.dtype == pooled_BD.dtype == np.float32
+        np.testing.assert_allclose(
+            logits_BT[mask_BT], expected.logits.numpy()[mask_BT], rtol=0, atol=tolerance * spread
+        )
+        scale = np.maximum(weights_BT.sum(1), 1)[:, None]  # a sum of many has the error of many
+        np.testing.assert_allclose(pooled_BD / scale, sums_BD / scale, rtol=0, atol=tolerance)
+        assert spread > 0.5  # else agreement would mean little
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_window_gets_the_same_bits_in_any_batch(engine: Engine, data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(3, 48), min_size=2, max_size=64))
+    ids_BT, lengths_B, weights_BT = make_batch(lengths)
+    logits_BT, pooled_BD = engine.forward(ids_BT, lengths_B, weights_BT)
+    chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, unique=True))
+    width = data.draw(st.integers(max(lengths[row] for row in chosen), 64))
+    again = [_widen(array[chosen], width) for array in (ids_BT, weights_BT)]
+    logits_again, pooled_again = engine.forward(again[0], lengths_B[chosen], again[1])
+    for at, row in enumerate(chosen):
+        n = lengths[row]
+        np.testing.assert_array_equal(logits_again[at, :n], logits_BT[row, :n])
+        np.testing.assert_array_equal(pooled_again[at], pooled_BD[row])
+
+
+def _widen(array_BT: np.ndarray, width: int) -> np.ndarray:
+    # Padding is filled with ids and weights that would change something, were they looked at.
+    return np.pad(array_BT[:, :width], ((0, 0), (0, max(0, width - array_BT.shape[1]))), constant_values=7)
+
+
+def test_shipped_model_in_both_engines_and_alone() -> None:
+    bundle = load_bundle("default")
+    texts = ["He goes too school every day.", "The cat sat on the mat, and than it slept.", "Yes."] * 2
+    rows = [encoding.ids for encoding in bundle.tokenizer().encode_batch(texts)]
+    lengths_B = np.array([len(row) for row in rows], np.int32)
+    ids_BT = np.array([row + [0] * (max(lengths_B) - len(row)) for row in rows], np.int32)
+    weights_BT = np.ones(ids_BT.shape, np.float32)
+    results = {}
+    for name in SUPPORTED:
+        engine = load_engine(bundle, engine=name, precision="float32", threads=1)
+        logits_BT, pooled_BD = engine.forward(ids_BT, lengths_B, weights_BT)
+        for row, length in enumerate(lengths_B):
+            alone_1T, pooled_1D = engine.forward(ids_BT[[row], :length], lengths_B[[row]], weights_BT[[row], :length])
+            np.testing.assert_array_equal(alone_1T[0], logits_BT[row, :length])
+            np.testing.assert_array_equal(pooled_1D[0], pooled_BD[row])
+        results[name] = np.concatenate([logits[:length] for logits, length in zip(logits_BT, lengths_B, strict=True)])
+    np.testing.assert_allclose(results["openvino"], results["torch"], rtol=0, atol=2e-4)
+    assert results["torch"][rows[0].index(bundle.tokenizer().token_to_id("too"))] > 0  # it finds the error
+
+
+@pytest.mark.parametrize(("name", "unwanted"), [("openvino", "torch transformers"), ("torch", "transformers openvino")])
+def test_a_worker_imports_one_library_and_calls_nobody(
+    name: str, unwanted: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import socket, sys, threading
+def refuse(*args, **named):
+    print("connects to", args)
+    raise OSError("no network here")
+socket.socket.connect = socket.getaddrinfo = refuse
+import numpy as np
+from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.engines import load_engine
+engine = load_engine(load_bundle({str(tiny_bundle)!r}), engine={name!r}, precision="float32", threads=1)
+engine.forward(np.array([[2, 9, 3]], np.int32), np.array([3], np.int32), np.ones((1, 3), np.float32))
+for thread in threading.enumerate():
+    if thread is not threading.main_thread() and not thread.daemon:
+        thread.join(5)
+print([name for name in "{unwanted} apache_beam".split() if name in sys.modules])
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_batch(engine: Engine) -> None:
+    logits_BT, pooled_BD = engine.forward(
+        *make_batch([5], width=8)[:1], np.array([5], np.int32), np.ones((1, 8), np.float32)
+    )
+    assert (logits_BT.shape, pooled_BD.shape) == ((1, 8), (1, engine.dims))
+    nothing = np.zeros((0, 4), np.int32), np.zeros(0, np.int32), np.zeros((0, 4), np.float32)
+    logits_BT, pooled_BD = engine.forward(*nothing)
+    assert (logits_BT.shape, pooled_BD.shape) == ((0, 4), (0, engine.dims))
+
+
+def test_longest_window_and_longer(engine: Engine) -> None:
+    logits_BT, _ = engine.forward(*make_batch([128, 127]))
+    assert np.isfinite(logits_BT).all()
+    with pytest.raises(ValueError, match="129 tokens; the network has 128 positions"):
+        engine.forward(*make_batch([129]))
+
+
+def test_positions_need_be_no_multiple_of_anything(tmp_path: Path) -> None:
+    bundle = load_bundle(str(make_tiny_bundle(tmp_path / "model", window=21, max_position_embeddings=21)))
+    batch = make_batch([21, 17, 3])
+    results = [
+        load_engine(bundle, engine=name, precision="float32", threads=1).forward(*batch)[1] for name in SUPPORTED
+    ]
+    np.testing.assert_allclose(results[0], results[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_closed_engine_says_so(name: str, tiny_bundle: Path) -> None:
+    engine = load_engine(load_bundle(str(tiny_bundle)), engine=name, precision="float32", threads=1)
+    engine.close()
+    with pytest.raises(EngineError, match=f"engine {name}: was closed"):
+        engine.forward(*make_batch([5]))
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("installed", "bfloat16", "cuda", "expected"),
+    [
+        ({"openvino", "torch"}, True, False, ("openvino", "bfloat16")),
+        ({"openvino", "torch"}, False, False, ("openvino", "float32")),
+        ({"openvino", "torch"}, False, True, ("torch", "bfloat16")),
+        ({"torch"}, True, False, ("torch", "bfloat16")),
+        ({"torch"}, False, False, ("torch", "float32")),
+    ],
+)
+def test_auto_is_what_the_machine_has(
+    installed: set[str], bfloat16: bool, cuda: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, installed, bfloat16=bfloat16, cuda=cuda)
+    assert resolve(load_bundle("default"), engine="auto", precision="auto") == expected
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize(
+    ("installed", "bfloat16", "precision", "message"),
+    [
+        ({"openvino", "torch"}, True, "int8", "can't run int8; choose `precision` from bfloat16, float32"),
+        (set(), True, "auto", "is not installed"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_an_error(
+    name: str, installed: set[str], bfloat16: bool, precision: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, installed, bfloat16=bfloat16)
+    with pytest.raises(EngineError, match=f"engine {name}: .*{message}"):
+        load_engine(load_bundle("default"), engine=name, precision=precision, threads=1)
+
+
+def test_openvino_never_runs_float32_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False)
+    with pytest.raises(EngineError, match="no bfloat16 instructions; choose precision float32"):
+        resolve(load_bundle("default"), engine="openvino", precision="bfloat16")
+    assert resolve(load_bundle("default"), engine="torch", precision="bfloat16") == (
+        "torch",
+        "bfloat16",
+    )  # slow, but it
+
+
+def test_no_cuda_no_cuda(tiny_bundle: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(EngineError, match="no CUDA device"):
+        TorchEngine(load_bundle(str(tiny_bundle)), precision="float32", threads=1, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.3)])
+def test_cuda_gives_the_numbers_of_the_cpu(tiny_bundle: Path, precision: str, tolerance: float) -> None:
+    bundle, batch = load_bundle(str(tiny_bundle)), make_batch([3, 30, 17, 30, 9, 21])
+    here, _ = TorchEngine(bundle, precision="float32", threads=1, device="cpu").forward(*batch)
+    there, _ = TorchEngine(bundle, precision=precision, threads=1, device="cuda").forward(*batch)
+    np.testing.assert_allclose(there, here, rtol=0, atol=tolerance)
+
+
+def test_out_of_memory_is_a_memory_error(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine(load_bundle(str(tiny_bundle)), precision="float32", threads=1, device="cpu")
+
+    def too_large(*args: Any) -> None:
+        torch.empty(1 << 60)  # the real error, of an allocation that no machine can make
+
+    monkeypatch.setattr(engine, "_run", too_large)
+    with pytest.raises(MemoryError, match="5 tokens at once are too many"):
+        engine.forward(*make_batch([5]))
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, installed: set[str], *, bfloat16: bool, cuda: bool = False) -> None:
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(engines, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(engines, "_installed", lambda name: name in installed)

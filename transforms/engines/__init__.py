@@ -1,0 +1,144 @@
+"""Engines run the network. `resolve` says which one this machine has, `load_engine` starts it.
+
+Key: B windows, T tokens of the longest window, D hidden.
+
+All engines give the same numbers within a stated tolerance (tests/test_engines.py), and each gives a window the same
+numbers, to the bit on one type of CPU, whatever else is in the batch and however wide it is padded. int8 only where its
+ranges are static.
+"""
+
+import importlib.util
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.settings import EngineName, Precision
+
+if TYPE_CHECKING:
+    from rtdscan.transforms.bundle import Bundle
+
+SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("bfloat16", "float32"), "torch": ("bfloat16", "float32")}
+"""Precisions of each engine, best first."""
+
+
+class Engine(Protocol):
+    """A loaded network. Not for use by several threads at once.
+
+    Attributes:
+        name: "torch" or "openvino".
+        precision: "float32" or "bfloat16".
+        dims: D, size of `forward`'s second result.
+    """
+
+    name: str
+    precision: str
+    dims: int
+
+    def forward(
+        self, ids_BT: NDArray[np.int32], lengths_B: NDArray[np.int32], weights_BT: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network on a batch of windows.
+
+        Args:
+            ids_BT: Token ids, [CLS] and [SEP] included; past a row's length anything that is an id.
+            lengths_B: Tokens of each window, 1 to T.
+            weights_BT: What each token counts in its window's sum; past a row's length ignored.
+
+        Returns:
+            logits_BT: Log odds that a token was replaced; past a row's length any value.
+            pooled_BD: Sum over a window's tokens of weight * hidden state at the bundle's embedding layer.
+
+        Raises:
+            MemoryError: The batch is too large for the device's memory; a smaller one may not be.
+        """
+
+    def close(self) -> None:
+        """Give back the network's memory; `forward` can't be called any more."""
+
+
+def resolve(bundle: "Bundle", *, engine: EngineName, precision: Precision) -> tuple[str, str]:
+    """What `auto` means on this machine.
+
+    Args:
+        bundle: The model.
+        engine: As asked for.
+        precision: As asked for.
+
+    Returns:
+        Engine and precision, neither of them "auto": torch where there is a CUDA device, else openvino where it is
+        installed, else torch; bfloat16 where the processor has instructions for it, else float32.
+
+    Raises:
+        EngineError: What was asked for is not there.
+    """
+    name = engine if engine != "auto" else _best_engine()
+    if not _installed(name):
+        raise EngineError(f"engine {name}: the package {name} is not installed; install it or choose another `engine`")
+    if precision != "auto":
+        if precision not in SUPPORTED[name]:
+            raise EngineError(
+                f"engine {name}: can't run {precision}; choose `precision` from {', '.join(SUPPORTED[name])}"
+            )
+        if (name, precision) == ("openvino", "bfloat16") and not has_bfloat16():
+            raise EngineError("engine openvino: this CPU has no bfloat16 instructions; choose precision float32")
+        return name, precision
+    fast = has_bfloat16() or (name == "torch" and has_cuda())
+    return name, "bfloat16" if fast else "float32"
+
+
+def load_engine(bundle: "Bundle", *, engine: EngineName, precision: Precision, threads: int) -> Engine:
+    """Start an engine.
+
+    Args:
+        bundle: The model.
+        engine: As asked for; "auto" is resolved on this machine.
+        precision: As asked for; "auto" is resolved on this machine.
+        threads: Threads of the network on a CPU.
+
+    Raises:
+        EngineError: What was asked for is not there.
+    """
+    name, resolved = resolve(bundle, engine=engine, precision=precision)
+    if name == "torch":
+        from rtdscan.transforms.engines.torch import TorchEngine
+
+        return TorchEngine(bundle, precision=resolved, threads=threads)
+    from rtdscan.transforms.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(bundle, precision=resolved, threads=threads)
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (x86 only: elsewhere it is not known, so False)."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return False
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+def has_cuda() -> bool:
+    """Whether torch sees a CUDA device. Imports torch only where the driver is."""
+    if not Path("/proc/driver/nvidia").exists() and platform.system() != "Windows":
+        return False
+    if not _installed("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _best_engine() -> str:
+    if has_cuda():
+        return "torch"
+    return "openvino" if _installed("openvino") else "torch"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
