@@ -42,7 +42,10 @@ class InputSettings(Section):
     )
     id: str | None = Field(None, description="column that identifies a document; carried along, type kept")
     sample: float = Field(
-        1.0, gt=0, le=1, description="share of the corpus to scan, in whole work units chosen by a hash: the same ones each time"
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the corpus to scan, in whole work units chosen by a hash: the same ones each time",
     )
 
 
@@ -54,22 +57,12 @@ class UnitSettings(Section):
     )
 
 
-class RaySettings(Section):
-    """Where tasks run with `runner: ray`."""
-
-    address: str | None = Field(None, description="a running Ray cluster (auto, ray://host:10001); default: start one")
-    memory_per_task: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="gigabytes that Ray sets aside for a task; default: none"
-    )
-    tasks_in_flight: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="tasks that are submitted and not finished; auto: twice the cluster's CPUs"
-    )
-
-
 class LogSettings(Section):
     """What may stand in logs."""
 
-    text: bool = Field(False, description="logs may quote documents; otherwise counts and ids only")
+    text: bool = Field(
+        False, description="the summary may quote documents (worst spans); otherwise counts and ids only"
+    )
 
 
 class ScanConfig(ScoreSettings):
@@ -78,12 +71,11 @@ class ScanConfig(ScoreSettings):
     input: InputSettings = InputSettings()
     unit: UnitSettings = UnitSettings()
     runner: str = Field(
-        "local", description="what runs the graph: local (also DirectRunner), ray, or a Beam runner such as FlinkRunner"
+        "local", description="what runs the graph: local (also DirectRunner), or a Beam runner such as FlinkRunner"
     )
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="worker processes; auto: as many as cores and memory allow"
     )
-    ray: RaySettings = RaySettings()
     on_bad_file: Literal["fail", "quarantine"] = Field(
         "fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
     )
@@ -93,16 +85,14 @@ class ScanConfig(ScoreSettings):
     @field_validator("runner")
     @classmethod
     def _known_runner(cls, runner: str) -> str:
-        if runner not in ("local", "ray") and not re.fullmatch(r"([A-Za-z_]\w*\.)*[A-Z]\w*Runner", runner):
+        if runner != "local" and not re.fullmatch(r"([A-Za-z_]\w*\.)*[A-Z]\w*Runner", runner):
             raise PydanticCustomError(
                 "rtdscan",
-                "runner is {runner}; expected local (also DirectRunner), ray, or a Beam runner such as FlinkRunner",
+                "runner is {runner}; expected local (also DirectRunner), or a Beam runner such as FlinkRunner",
                 {"runner": json.dumps(runner)},
             )
         if runner.endswith("DaskRunner"):
-            raise PydanticCustomError(
-                "rtdscan", "runner is DaskRunner, which loses elements silently; use local or ray"
-            )
+            raise PydanticCustomError("rtdscan", "runner is DaskRunner, which loses elements silently; use local")
         return runner
 
     @field_validator("beam")

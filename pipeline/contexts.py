@@ -1,13 +1,14 @@
 """Spans in their context: the worst of a scan, with the words around them, read from INPUT."""
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from rtdscan.transforms import storage
 from rtdscan.transforms.records import WorkUnit
+from rtdscan.transforms.tally import Worst
 from rtdscan.transforms.units import read_unit
 
 AROUND = 50
@@ -32,50 +33,44 @@ class SpanInContext:
     after: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Span:
-    score: float
-    unit: int
-    row: int
-    start: int
-    end: int
-
-
 def worst_spans(
-    output: str, units: Sequence[WorkUnit], *, text: str, n: int, per_document: int = 1
+    output: str, units: Sequence[WorkUnit], *, text: str, worst: Sequence[Worst], n: int
 ) -> list[SpanInContext]:
-    """The spans with the highest scores.
+    """The worst spans of the worst documents, one of each document.
+
+    Only the shards and units of those documents are read, however large the corpus.
 
     Args:
         output: OUTPUT.
         units: Units whose shards are there.
         text: Text column of the input.
-        n: How many at most.
-        per_document: How many of one document at most, so that one broken document does not fill the list.
+        worst: The worst documents, as a tally has them.
+        n: How many spans at most.
 
     Returns:
-        Worst first.
+        Worst first; documents without a flagged word are left out.
     """
-    worst = heapq.nlargest(n, _spans(output, units, per_document=per_document))
-    return [_in_context(span, units[span.unit], text=text) for span in worst]
-
-
-def _spans(output: str, units: Sequence[WorkUnit], *, per_document: int) -> Iterator[_Span]:
-    for number, unit in enumerate(units):
+    found: list[tuple[float, WorkUnit, int, dict[str, Any]]] = []
+    for document in worst:
+        (unit,) = [u for u in units if u.file.relative == document.file and 0 <= document.row - u.first_row < u.rows]
+        row = document.row - unit.first_row
         with storage.open_read(storage.join(output, unit.shard)) as source:
-            rows = pq.read_table(source, columns=["spans"])["spans"].to_pylist()
-        for row, spans in enumerate(rows):
-            for span in heapq.nlargest(per_document, spans or (), key=lambda span: span["score"]):
-                yield _Span(span["score"], number, row, span["start"], span["end"])
+            spans = pq.read_table(source, columns=["spans"])["spans"][row].as_py() or []
+        if spans:
+            span = max(spans, key=lambda span: span["score"])
+            found.append((span["score"], unit, row, span))
+    found.sort(key=lambda item: -item[0])
+    return [_in_context(unit, row, span, text=text) for _, unit, row, span in found[:n]]
 
 
-def _in_context(span: _Span, unit: WorkUnit, *, text: str) -> SpanInContext:
-    document = read_unit(unit, text=text, columns=())["text"][span.row].as_buffer().to_pybytes().decode()
+def _in_context(unit: WorkUnit, row: int, span: dict[str, Any], *, text: str) -> SpanInContext:
+    document = read_unit(unit, text=text)["text"][row].as_buffer().to_pybytes().decode()
+    start, end = span["start"], span["end"]
     return SpanInContext(
         file=unit.file.relative,
-        row=unit.first_row + span.row,
-        score=span.score,
-        before=document[max(0, span.start - AROUND) : span.start],
-        words=document[span.start : span.end],
-        after=document[span.end : span.end + AROUND],
+        row=unit.first_row + row,
+        score=span["score"],
+        before=document[max(0, start - AROUND) : start],
+        words=document[start:end],
+        after=document[end : end + AROUND],
     )

@@ -24,8 +24,8 @@ READERS = 16
 """Threads that read footers: enough to hide the latency of an object store."""
 
 
-def claim(output: str, inputs: Sequence[str]) -> None:
-    """Make sure that OUTPUT is ours to write into, and mark it.
+def check(output: str, inputs: Sequence[str]) -> None:
+    """Make sure that OUTPUT is ours to write into, without touching it.
 
     Args:
         output: The folder; it may not exist yet.
@@ -34,17 +34,14 @@ def claim(output: str, inputs: Sequence[str]) -> None:
     Raises:
         UserError: It holds something else, or belongs to another INPUT, or lies inside INPUT or around it.
     """
-    wanted = [absolute(path) for path in inputs]
-    for path in wanted:
-        _check_apart(path, absolute(output))
+    for path in inputs:
+        _check_apart(path, output)
     found = storage.read_bytes(storage.join(output, MARKER))
     if found is None:
         if _occupied(output):
             raise UserError(f"{output} holds files that are not an rtdscan output; choose another OUTPUT or empty it")
-        marker = {"format": 1, "inputs": wanted}
-        storage.put_bytes(storage.join(output, MARKER), (json.dumps(marker, indent=1) + "\n").encode())
         return
-    owners = json.loads(found).get("inputs")
+    owners, wanted = _owners(found, output), _owned_by(inputs)
     if owners != wanted:
         raise UserError(
             f"{output} belongs to another INPUT ({', '.join(owners)}), not {', '.join(wanted)};"
@@ -52,9 +49,26 @@ def claim(output: str, inputs: Sequence[str]) -> None:
         )
 
 
+def claim(output: str, inputs: Sequence[str]) -> None:
+    """Mark OUTPUT as ours; call it with the lock held, so that of two scans one has it.
+
+    Raises:
+        UserError: As `check`.
+    """
+    check(output, inputs)
+    if not is_output(output):
+        marker = {"format": 1, "inputs": _owned_by(inputs)}
+        storage.put_bytes(storage.join(output, MARKER), (json.dumps(marker, indent=1) + "\n").encode())
+
+
+def is_output(path: str) -> bool:
+    """Whether a scan wrote this folder."""
+    return storage.exists(storage.join(path, MARKER))
+
+
 def absolute(path: str) -> str:
     """A path that means the same from any working directory."""
-    return os.path.abspath(storage.local(path)) if storage.is_local(path) else path.rstrip("/")
+    return storage.printable(os.path.abspath(storage.local(path))) if storage.is_local(path) else path.rstrip("/")
 
 
 def read_stamps(output: str, units: Sequence[WorkUnit]) -> list[Stamp | None]:
@@ -63,15 +77,25 @@ def read_stamps(output: str, units: Sequence[WorkUnit]) -> list[Stamp | None]:
         return list(threads.map(lambda unit: read_stamp(storage.join(output, unit.shard)), units))
 
 
-def remove_stale(output: str, units: Iterable[WorkUnit]) -> int:
-    """Remove shards that belong to no unit of the plan; their input is gone, smaller, or cut differently.
+def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[BadFile] = ()) -> int:
+    """Remove shards that belong to no unit of INPUT; their file is gone, smaller, or cut differently.
+
+    Args:
+        output: OUTPUT.
+        units: All units of INPUT, those outside a sample included.
+        bad_files: Files that can't be read today; what was scored of them before stays.
 
     Returns:
         How many there were.
     """
     planned = {unit.shard for unit in units}
-    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet")
-    stale = [entry for entry in shards if f"attributes/{entry.relative}" not in planned]
+    kept = tuple(f"attributes/{bad.relative}/" for bad in bad_files)
+    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
+    stale = [
+        entry
+        for entry, name in ((entry, f"attributes/{entry.relative}") for entry in shards)
+        if name not in planned and not name.startswith(kept)
+    ]
     for entry in stale:
         storage.remove(entry.path)
     return len(stale)
@@ -131,18 +155,42 @@ def _unit_row(unit: WorkUnit, done: Done | None, stamp: Stamp | None) -> dict[st
     }
 
 
+def _owned_by(inputs: Sequence[str]) -> list[str]:
+    return sorted({absolute(path) for path in inputs})
+
+
+def _owners(marker: bytes, output: str) -> list[str]:
+    """The INPUT that a marker names."""
+    try:
+        owners = json.loads(marker)["inputs"]
+        return sorted(map(str, owners))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{storage.join(output, MARKER)} is damaged, so nobody knows whose {output} is; choose another OUTPUT, or"
+            " delete that file and all beside it"
+        ) from error
+
+
 def _check_apart(path: str, output: str) -> None:
-    root = storage.glob_root(path).rstrip("/")
-    if output == root or output.startswith(f"{root}/"):
-        raise UserError(f"OUTPUT {output} lies inside INPUT {path}: its shards would be read as input; move it out")
-    if root.startswith(f"{output}/"):
-        raise UserError(f"INPUT {path} lies inside OUTPUT {output}; choose another OUTPUT")
+    """Refuse an OUTPUT that the next scan would read as INPUT, and one around INPUT; by way of links too."""
+    for one, other in {(path, output), (_resolved(path), _resolved(output))}:
+        if storage.covers(one, other):
+            raise UserError(f"OUTPUT {output} lies inside INPUT {path}: its shards would be read as input; move it out")
+        if absolute(one).startswith(f"{absolute(other).rstrip('/')}/"):
+            raise UserError(f"INPUT {path} lies inside OUTPUT {output}; choose another OUTPUT")
+
+
+def _resolved(path: str) -> str:
+    return os.path.realpath(storage.local(path)) if storage.is_local(path) else path
 
 
 def _occupied(output: str) -> bool:
-    if storage.is_local(output):
-        folder = storage.local(output)
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"OUTPUT {output} is a file; name a folder")
-        return folder.is_dir() and any(name not in (".lock",) for name in os.listdir(folder))
-    return bool(storage.list_files(output))
+    if not storage.is_local(output):
+        return bool(storage.list_files(output))
+    folder = storage.local(output).absolute()
+    there = next((path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()), folder)
+    if not there.is_dir():
+        wrong = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
+        raise UserError(f"OUTPUT {output}: {there} {wrong}; name a folder")
+    # What a scan leaves that was killed before it put its marker.
+    return there == folder and any(name != storage.LOCK and not name.startswith(".tmp-") for name in os.listdir(folder))

@@ -6,25 +6,31 @@ and, last, run.json. A scan that was killed is resumed by running it again.
 
 import os
 import platform
+import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
+
 from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
+from rtdscan.pipeline.contexts import SpanInContext, worst_spans
 from rtdscan.pipeline.planning import Plan, make_plan
 from rtdscan.pipeline.progress import metering
-from rtdscan.pipeline.summary import Summary, prometheus_text
+from rtdscan.pipeline.summary import WORST_SHOWN, Summary, prometheus_text
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.job import Job, is_current
-from rtdscan.transforms.records import Done, WorkUnit
+from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
 from rtdscan.transforms.scorer import resolve_settings
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
@@ -38,7 +44,7 @@ UNKNOWN_WARNING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A scan that is about to run."""
 
     plan: Plan
@@ -65,34 +71,43 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         RtdscanError: The scan failed; what is done stays, and running it again resumes.
     """
     started = time.monotonic()
-    prepared = _prepare(inputs, output, config)
-    folder.claim(output, inputs)
-    with storage.lock(output):
+    folder.check(output, inputs)
+    with ExitStack() as held:
+        if folder.is_output(output):  # busy is told at once, however long planning takes
+            held.enter_context(storage.lock(output))
+            prepared = prepare(inputs, output, config, beam_args=beam_args)
+        else:  # nothing is made before all else is known to be right
+            prepared = prepare(inputs, output, config, beam_args=beam_args)
+            held.enter_context(storage.lock(output))
+        folder.claim(output, inputs)
         storage.clean_temporaries(output)
         attempts.forget(output)
         units = prepared.plan.units
         stamps = _stamps(output, units)
         pending = [unit for unit in units if not _current(stamps.get(unit.shard), prepared.job, unit)]
         folder.reopen(output)
-        folder.remove_stale(output, units)
+        folder.remove_stale(output, prepared.plan.every, bad_files=prepared.plan.bad)
         done = _launch(pending, prepared, config=config, beam_args=beam_args)
         attempts.forget(output)
-        stamps |= _stamps(output, [unit for unit in pending if done[unit.shard].outcome != "bad"])
+        bad = {shard for shard, one in done.items() if one.outcome == "bad"}  # what was scored of them once is history
+        stamps = {shard: stamp for shard, stamp in stamps.items() if shard not in bad}
+        stamps |= _stamps(output, [unit for unit in pending if unit.shard not in bad])
         return _finish(prepared, config=config, inputs=inputs, stamps=stamps, done=done, started=started)
 
 
-def _prepare(inputs: Sequence[str], output: str, config: ScanConfig) -> _Prepared:
+def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args: Sequence[str] = ()) -> Prepared:
     """Resolve everything that was left open, before anything is touched."""
+    _check_runner(config, beam_args)
     bundle = load_bundle(config.model)
     given = config.model_dump(include=set(ScoreSettings.model_fields), exclude_unset=True)
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
-    plan = make_plan(
-        inputs,
-        text=config.input.text,
-        id=config.input.id,
-        columns=config.output.columns,
-        text_mb=config.unit.text_mb,
-        sample=config.input.sample,
+    plan = plan_input(inputs, config)
+    columns = [get_column(plan.schema, name, where="INPUT") for name in config.output.columns]
+    attribute_schema(
+        settings.output,
+        dims=1,
+        id_type=get_column(plan.schema, config.input.id, where="INPUT").type if config.input.id else None,
+        carried=tuple(pa.field(column.name, column.type) for column in columns),
     )
     job = Job(
         output=output,
@@ -103,7 +118,32 @@ def _prepare(inputs: Sequence[str], output: str, config: ScanConfig) -> _Prepare
         bundle_digest=bundle.digest,
     )
     workers = default_workers() if config.workers == "auto" else config.workers
-    return _Prepared(plan, bundle, job, workers)
+    return Prepared(plan, bundle, job, workers)
+
+
+def _check_runner(config: ScanConfig, beam_args: Sequence[str]) -> None:
+    if config.runner in ("local", "DirectRunner") and (config.beam or beam_args):
+        given = next(iter([*beam_args, *config.beam]))
+        raise UserError(f"runner {config.runner} takes no Beam options, but {given} was given; set `runner`")
+
+
+def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:
+    """The plan of INPUT with the options of a config."""
+    return make_plan(
+        inputs,
+        text=config.input.text,
+        id=config.input.id,
+        columns=config.output.columns,
+        text_mb=config.unit.text_mb,
+        sample=config.input.sample,
+    )
+
+
+def current_units(prepared: Prepared) -> set[str]:
+    """Shards of the plan's units that need no work."""
+    job, units = prepared.job, prepared.plan.units
+    stamps = _stamps(job.output, units)
+    return {unit.shard for unit in units if _current(stamps.get(unit.shard), job, unit)}
 
 
 def default_workers() -> int:
@@ -124,15 +164,11 @@ def _current(stamp: Stamp | None, job: Job, unit: WorkUnit) -> bool:
 
 
 def _launch(
-    pending: list[WorkUnit], prepared: _Prepared, *, config: ScanConfig, beam_args: Sequence[str]
+    pending: list[WorkUnit], prepared: Prepared, *, config: ScanConfig, beam_args: Sequence[str]
 ) -> dict[str, Done]:
     """Scan units with the launcher that the config names."""
     if not pending:
         return {}
-    if config.runner not in ("local", "DirectRunner"):
-        raise UserError(f"runner {config.runner} is not supported yet; use local")
-    from rtdscan.pipeline.launchers.local import run_local  # nothing to do must stay fast
-
     sizes = {unit.shard: unit.text_bytes for unit in pending}
     with metering(len(pending), sum(sizes.values())) as meter:
 
@@ -140,12 +176,32 @@ def _launch(
             stamp = read_stamp(storage.join(prepared.job.output, done.shard))
             meter.add(stamp.tally if stamp else Tally.zero(), text_bytes=sizes[done.shard])
 
-        results = run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done)
+        results = _run(pending, prepared, config=config, beam_args=beam_args, on_done=on_done)
     return {done.shard: done for done in results}
 
 
+def _run(
+    pending: list[WorkUnit],
+    prepared: Prepared,
+    *,
+    config: ScanConfig,
+    beam_args: Sequence[str],
+    on_done: Callable[[Done], None],
+) -> list[Done]:
+    """Call the launcher. Each is imported when it is needed: nothing to do must stay fast."""
+    if config.runner in ("local", "DirectRunner"):
+        from rtdscan.pipeline.launchers.local import run_local
+
+        return run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done)
+    from rtdscan.pipeline.launchers.beam import run_beam
+
+    return run_beam(
+        pending, prepared.job, runner=config.runner, options=config.beam, arguments=beam_args, on_done=on_done
+    )
+
+
 def _finish(
-    prepared: _Prepared,
+    prepared: Prepared,
     *,
     config: ScanConfig,
     inputs: Sequence[str],
@@ -160,7 +216,8 @@ def _finish(
         if unit.shard in stamps:
             tally = tally + stamps[unit.shard].tally
     bad = [(bad.path, bad.reason) for bad in plan.bad]
-    bad += [(f"{shard} ", d.reason) for shard, d in sorted(done.items()) if d.outcome == "bad"]
+    paths = {unit.shard: storage.printable(unit.file.path) for unit in plan.units}
+    bad += [(paths[shard], d.reason) for shard, d in sorted(done.items()) if d.outcome == "bad"]
     outcomes = Counter(done[unit.shard].outcome if unit.shard in done else "current" for unit in plan.units)
     summary = Summary(
         output=job.output,
@@ -176,15 +233,31 @@ def _finish(
         workers=prepared.workers,
         precision_note=_precision_note(bundle, config),
         warnings=_warnings(bundle, tally),
+        spans=tuple(_spans(prepared, tally)) if config.log.text else (),
     )
     folder.write_manifest(job.output, units=plan.units, done=done, stamps=stamps, bad_files=plan.bad)
     storage.put_bytes(storage.join(job.output, folder.METRICS), prometheus_text(summary, finished_at=time.time()))
     if summary.finished:
         folder.write_run(job.output, _run_record(prepared, config=config, inputs=inputs, summary=summary))
+    else:
+        print(f"rtdscan: {_unfinished(bad)}", file=sys.stderr)
     return summary
 
 
-def _run_record(prepared: _Prepared, *, config: ScanConfig, inputs: Sequence[str], summary: Summary) -> dict[str, Any]:
+def _unfinished(bad: Sequence[tuple[str, str]]) -> str:
+    more = f" (and {len(bad) - 1} more, see {folder.MANIFEST_FILE})" if len(bad) > 1 else ""
+    return (
+        f"{bad[0][1]}{more}; all that could be read is done: repair or remove what is bad and run the same command"
+        " again, or set on_bad_file=quarantine"
+    )
+
+
+def _spans(prepared: Prepared, tally: Tally) -> list[SpanInContext]:
+    job = prepared.job
+    return worst_spans(job.output, prepared.plan.units, text=job.text, worst=tally.worst, n=WORST_SHOWN)
+
+
+def _run_record(prepared: Prepared, *, config: ScanConfig, inputs: Sequence[str], summary: Summary) -> dict[str, Any]:
 
     job = prepared.job
     settings = job.settings.model_dump(mode="json")
@@ -192,7 +265,7 @@ def _run_record(prepared: _Prepared, *, config: ScanConfig, inputs: Sequence[str
         "format": 1,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "inputs": [folder.absolute(path) for path in inputs],
-        "root": prepared.plan.root,
+        "root": storage.printable(prepared.plan.root),
         "text": job.text,
         "id": job.id,
         "config": redacted({**resolved(config), **settings}),

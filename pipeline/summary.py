@@ -8,7 +8,9 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
 
@@ -31,6 +33,7 @@ class Summary:
         model: Name of the bundle; engine, precision, workers: as resolved.
         precision_note: What precision the flags are meant to have; None where nobody measured it.
         warnings: What a user should know.
+        spans: The worst spans with their contexts; empty unless `log.text` allows it.
     """
 
     output: str
@@ -46,6 +49,7 @@ class Summary:
     workers: int
     precision_note: str | None
     warnings: tuple[str, ...]
+    spans: tuple[SpanInContext, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
@@ -53,7 +57,7 @@ class Summary:
         return self.tokens_scored / max(self.seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and places, without a word of the corpus."""
+        """Counts and places; words of the corpus only where `spans` has some."""
         return {
             "output": self.output,
             "finished": self.finished,
@@ -71,6 +75,7 @@ class Summary:
             "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
             "flag_precision": self.precision_note,
             "warnings": list(self.warnings),
+            **({"spans": [asdict(span) for span in self.spans]} if self.spans else {}),
         }
 
 
@@ -98,12 +103,28 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(
             f"  {worst.score:.3f}  {worst.file} row {worst.row}{name}", highlight=False, markup=False, soft_wrap=True
         )
+    if summary.spans:
+        console.print("worst spans:", highlight=False)
+    for span in summary.spans:
+        console.print(_in_context(span), soft_wrap=True)
     for path, reason in summary.bad:
         console.print(f"bad: {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     state = "output" if summary.finished else "unfinished output (run the same command again)"
     console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _in_context(span: SpanInContext) -> Text:
+    line = Text(f"  {span.score:.3f}  …{_one_line(span.before)}")
+    line.append(f"[{_one_line(span.words)}]", style="bold red")
+    line.append(f"{_one_line(span.after)}…  ({span.file} row {span.row})")
+    return line
+
+
+def _one_line(text: str) -> str:
+    """Text that can do nothing to a terminal: no line breaks, no control or invisible characters."""
+    return "".join(c if c.isprintable() else "␣" if c.isspace() else "�" for c in text)
 
 
 def blocks(counts: Sequence[int], *, width: int = 25) -> str:

@@ -26,6 +26,7 @@ shards       a unit's attributes on disk, with fingerprint and tally
 attempts     notes about units whose worker died
 read, infer, write    the verbs, in the order of the graph
 graph        the verbs composed
+results      what became of all units, in one file
 child        what a process that was given units does with them
 plan         the verb before them: files -> units
 

@@ -10,8 +10,10 @@ unless it happens three times over; what is written stays whole.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from typing import Any
 
 from rtdscan.transforms import storage
 from rtdscan.transforms.job import Job
@@ -55,27 +57,34 @@ class Attempt:
 
 def begin(job: Job, unit: WorkUnit) -> Attempt:
     """Read the unit's note, count the death it tells of, and leave the new one."""
-    attempt = Attempt(unit=unit.shard)
-    if (found := storage.read_bytes(_note_path(job, unit))) is not None:
-        attempt = after_death(Attempt(**json.loads(found)))
+    found = _found(job, unit)
+    attempt = after_death(found) if found else Attempt(unit.shard)
     _leave(job, unit, attempt)
     return attempt
 
 
+def begun(job: Job, unit: WorkUnit) -> bool:
+    """Whether the unit was begun and not ended: its worker is at it, or died."""
+    return storage.exists(_note_path(job, unit))
+
+
+def current(job: Job, unit: WorkUnit) -> Attempt:
+    """The attempt that `begin` noted; for whoever goes on with the unit in another step."""
+    return _found(job, unit) or Attempt(unit.shard)
+
+
 def after_death(attempt: Attempt) -> Attempt:
     """The next attempt, after the worker of this one died."""
-    blamed = attempt.row is not None
-    return Attempt(
-        unit=attempt.unit,
-        deaths=attempt.deaths + 1,
-        unexplained=0 if blamed else attempt.unexplained + 1,
-        failed=tuple(sorted({*attempt.failed, *([attempt.row] if attempt.row is not None else [])})),
-    )
+    deaths = attempt.deaths + 1
+    if attempt.row is None:
+        return replace(attempt, deaths=deaths, unexplained=attempt.unexplained + 1)
+    failed = tuple(sorted({*attempt.failed, attempt.row}))
+    return replace(attempt, deaths=deaths, unexplained=0, failed=failed, row=None)
 
 
 def note_row(job: Job, unit: WorkUnit, attempt: Attempt, row: int | None) -> None:
     """Write down which row is in progress; None between documents."""
-    _leave(job, unit, Attempt(attempt.unit, attempt.deaths, attempt.unexplained, attempt.failed, row))
+    _leave(job, unit, replace(attempt, row=row))
 
 
 def end(job: Job, unit: WorkUnit) -> None:
@@ -88,9 +97,39 @@ def forget(output: str) -> None:
     storage.remove_tree(storage.join(output, ".attempts"))
 
 
+def parse_note(data: bytes, unit: WorkUnit) -> Attempt:
+    """What a note says; one that can't be read, or tells of another unit, says only that somebody began this one."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):  # ValueError: also what is not UTF-8
+        fields = None
+    if not isinstance(fields, Mapping) or fields.get("unit") != unit.shard:
+        return Attempt(unit.shard)
+    failed = fields.get("failed")
+    return Attempt(
+        unit=unit.shard,
+        deaths=_count(fields.get("deaths")),
+        unexplained=_count(fields.get("unexplained")),
+        failed=tuple(sorted({row for row in failed if _is_row(row, unit)})) if isinstance(failed, list) else (),
+        row=fields.get("row") if _is_row(fields.get("row"), unit) else None,
+    )
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def _is_row(value: Any, unit: WorkUnit) -> bool:
+    return type(value) is int and 0 <= value < unit.rows
+
+
+def _found(job: Job, unit: WorkUnit) -> Attempt | None:
+    data = storage.read_bytes(_note_path(job, unit))
+    return None if data is None else parse_note(data, unit)
+
+
 def _leave(job: Job, unit: WorkUnit, attempt: Attempt) -> None:
-    fields = {**asdict(attempt), "failed": list(attempt.failed)}
-    storage.put_bytes(_note_path(job, unit), json.dumps(fields).encode())
+    storage.put_bytes(_note_path(job, unit), json.dumps(asdict(attempt)).encode())
 
 
 def _note_path(job: Job, unit: WorkUnit) -> str:

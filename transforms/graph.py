@@ -1,5 +1,7 @@
 """The scan's graph from units to results: the same one in a local child process, a Ray task and on a cluster."""
 
+from dataclasses import dataclass
+
 import apache_beam as beam
 
 from rtdscan.transforms.infer import ScoreDocuments
@@ -28,3 +30,14 @@ def scan_units(units: "beam.PCollection[WorkUnit]", job: Job) -> "beam.PCollecti
         | "WriteAttributes" >> WriteAttributes(job=job)  # pcoll: UnitResult
     )
     return (written, read[DONE]) | "Results" >> beam.Flatten()  # pcoll: UnitResult
+
+
+@dataclass(eq=False, kw_only=True)
+class ScanUnits(beam.PTransform):
+    """WorkUnit -> UnitResult; see `scan_units`."""
+
+    job: Job
+
+    def expand(self, units: "beam.PCollection[WorkUnit]") -> "beam.PCollection[UnitResult]":
+        """Wire `scan_units`."""
+        return scan_units(units, self.job)

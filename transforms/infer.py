@@ -21,7 +21,7 @@ from rtdscan.transforms.tally import tally_attributes
 
 
 @dataclass(eq=False, kw_only=True)
-class ScoreDocuments(beam.PTransform):  # type: ignore[misc]
+class ScoreDocuments(beam.PTransform):
     """DocumentBatch -> ScoredBatch."""
 
     job: Job
@@ -31,7 +31,7 @@ class ScoreDocuments(beam.PTransform):  # type: ignore[misc]
         return batches | "RunInference" >> RunInference(ScorerHandler(self.job))
 
 
-class ScorerHandler(ModelHandler):  # type: ignore[misc]
+class ScorerHandler(ModelHandler):
     """Tells RunInference how to load and call a Scorer. A batch is one DocumentBatch, whose len() is its documents."""
 
     def __init__(self, job: Job) -> None:
@@ -70,7 +70,7 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
     """Score a unit, or make its attributes again from stored ones where that serves."""
     # The scorer sees the settings of this job: a process may keep its scorer over jobs that differ in thresholds only.
     scorer = scorer.with_settings(job.settings)
-    attempt = attempts.Attempt(batch.unit.shard, attempts.CAREFUL_AFTER, failed=tuple(sorted(batch.failed)))
+    attempt = attempts.current(job, batch.unit)
 
     def on_document(row: int | None) -> None:
         attempts.note_row(job, batch.unit, attempt, row)

@@ -19,7 +19,7 @@ DONE = "done"
 
 
 @dataclass(eq=False, kw_only=True)
-class ReadDocuments(beam.PTransform):  # type: ignore[misc]
+class ReadDocuments(beam.PTransform):
     """WorkUnit -> DocumentBatch, with units that need no more work under the tag `done`.
 
     The shard is looked at again here: engines retry bundles and restart regions long after the plan was made.
@@ -32,7 +32,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]
         return units | "Read" >> beam.ParDo(_Read(self.job)).with_outputs(DONE, main="batches")
 
 
-class _Read(beam.DoFn):  # type: ignore[misc]
+class _Read(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 

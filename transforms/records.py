@@ -244,7 +244,9 @@ def attribute_schema(
     ]
     if output.embedding != "none":
         number = pa.float16() if output.embedding == "float16" else pa.float32()
-        fields.append(_described("embedding", pa.list_(number, dims), "L2-normalised mean over the document's tokens"))
+        fields.append(
+            _described("embedding", pa.list_(number, dims), "L2-normalised mean over all tokens; D nulls if none")
+        )
     fields.append(_described("decision", pa.string(), "keep | review | drop", nullable=False))
     if output.words:
         fields.append(_described("words", pa.list_(MARK), "every word with its probability"))

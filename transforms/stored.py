@@ -75,7 +75,7 @@ def piece_scores(chunk: Chunk, forward: Forward, *, card: BundleCard, settings: 
         unknown_P=chunk.unknown_P,
         truncated_P=chunk.truncated_P,
         # bincount adds in order, one document at a time: neighbours can't change the rounding.
-        sum_P=np.bincount(piece_W, p_W.astype(np.float64), minlength=n_pieces),
+        sum_P=np.bincount(piece_W, p_W.astype(np.float64), minlength=n_pieces).astype(np.float64),
         max_P=max_P,
         pooled_PD=pooled_PD,
         candidates=_word_marks(chunk, piece_W, p_W, p_W >= _floor(settings)),
@@ -220,8 +220,10 @@ def _embedding(pooled_UD: NDArray[np.float32], valid_U: NDArray[np.bool_], type_
     norm_U = np.sqrt(np.einsum("ud,ud->u", pooled_UD, pooled_UD, dtype=np.float64))
     unit_UD = pooled_UD / np.maximum(norm_U, 1e-30)[:, None]
     valid_U = valid_U & (norm_U > 0)
-    values = pa.array(unit_UD.astype(type_).ravel())
-    return pa.FixedSizeListArray.from_arrays(values, unit_UD.shape[1], mask=pa.array(~valid_U))
+    # Null numbers in a row that is there: pyarrow before 26 can write null rows of this type but not read them
+    # (apache/arrow#35692), and Beam keeps us below 26.
+    values = pa.array(unit_UD.astype(type_).ravel(), mask=np.repeat(~valid_U, unit_UD.shape[1]))
+    return pa.FixedSizeListArray.from_arrays(values, unit_UD.shape[1])
 
 
 def _floats(values_U: NDArray[Any], valid_U: NDArray[np.bool_]) -> pa.FloatArray:

@@ -172,8 +172,8 @@ def _sum(table: pa.Table, column: str) -> int:
 def _embedding_sum(scored: pa.Table) -> tuple[float, ...]:
     if "embedding" not in scored.column_names or scored.num_rows == 0:
         return ()
-    column = scored["embedding"].combine_chunks()
-    values_DE = column.flatten().to_numpy().reshape(scored.num_rows, -1).astype(np.float64)
+    values = scored["embedding"].combine_chunks().flatten()
+    values_DE = values.cast(pa.float32()).fill_null(0.0).to_numpy().reshape(scored.num_rows, -1).astype(np.float64)
     return tuple(np.round(values_DE.sum(axis=0), 6).tolist())
 
 

@@ -15,7 +15,7 @@ from rtdscan.transforms.shards import fingerprint_digest, write_shard
 
 
 @dataclass(eq=False, kw_only=True)
-class WriteAttributes(beam.PTransform):  # type: ignore[misc]
+class WriteAttributes(beam.PTransform):
     """ScoredBatch -> UnitResult."""
 
     job: Job
@@ -25,7 +25,7 @@ class WriteAttributes(beam.PTransform):  # type: ignore[misc]
         return batches | "Write" >> beam.ParDo(_Write(self.job))
 
 
-class _Write(beam.DoFn):  # type: ignore[misc]
+class _Write(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 

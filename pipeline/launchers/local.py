@@ -1,23 +1,29 @@
 """Run a scan on all cores of one machine: child processes, each running the graph on short lists of units.
 
 Beam's local runner partitions its input once, never retries and hangs for ever when a worker process dies. Here units
-are handed out as workers get free, and a dead worker is replaced: the units that it had are tried again one at a time,
-so that the one that kills is found (see transforms/attempts.py).
+are handed out as workers get free. Each worker has a pipe of its own: units go in, results come out, and the end of the
+pipe tells that the worker died. It is replaced; the unit that it was at is tried again alone (see
+transforms/attempts.py), the rest of its list goes on as a list.
+
+Pools with one queue for all workers do not serve: a worker that dies while it holds the queue's lock takes the pool
+with it (2 workers, SIGKILLed at random: Pebble 5.2 gave up after 3 to 10, concurrent.futures after one).
 """
 
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
-from pebble.common.types import CONSTS
-
-from rtdscan.transforms import storage
+from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, WorkUnit
@@ -26,16 +32,19 @@ LIST_MB = 4.0
 """Text of a list of units; small units are handed out together, for a list costs 0.2 s of Beam's start."""
 
 LIST_UNITS = 32
-"""Units of a list at most: what goes back about them must stay one atomic write into a pipe."""
+"""Units of a list at most, so that many small files are spread evenly too."""
 
 DEATHS_AT_START = 3
-"""Workers that may die before any of them began a unit; then the machine is at fault, not a document."""
+"""Workers in a row that may die before they are ready; then no more are started, for the machine is at fault."""
 
 DEATHS_OF_UNIT = 30
 """Workers that may die over one unit before it is given up: each death after the second names a document as failed."""
 
-LOCK_SECONDS = 20.0
-"""After this a lock that a killed worker left behind ends the scan with an error instead of holding it up."""
+EXIT_SECONDS = 5.0
+"""What a worker whose pipe has ended gets to exit by itself."""
+
+Message = Done | RtdscanError | str | None
+"""From a worker: a unit is done; an error that ends the scan; its last words; ready for a list of units."""
 
 
 def run_local(
@@ -55,90 +64,148 @@ def run_local(
     Raises:
         RtdscanError: A worker failed with an error, or workers die without getting anywhere.
     """
-    CONSTS.channel_lock_timeout = LOCK_SECONDS
-    pool = ProcessPool(
-        max_workers=min(workers, max(len(units), 1)),
-        context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=[os.getpid()],
-    )
-    scan = _Scan(pool, job, on_done, in_flight=2 * workers)
+    scan = _Scan(unit_lists(units, workers=workers), job, workers=workers, on_done=on_done)
     try:
-        scan.run(unit_lists(units))
-        pool.close()
-        pool.join(timeout=10)
+        scan.run()
     finally:
-        pool.stop()  # kills what still runs: an interrupted scan leaves no worker behind
-        pool.join(timeout=10)
+        scan.stop()
     return scan.done
 
 
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A child process.
+
+    Attributes:
+        process: The process.
+        pipe: To it: the job, then lists of units. From it: `Message`s.
+        ready: Whether it ever was ready for units.
+        units: What it has still to do, by shard.
+        words: Its last words.
+    """
+
+    process: SpawnProcess
+    pipe: "Connection[Job | list[WorkUnit], Message]"
+    ready: bool = False
+    units: dict[str, WorkUnit] = field(default_factory=dict)
+    words: str = ""
+
+    def tell(self, message: Job | list[WorkUnit]) -> None:
+        """Send; if it is dead, `wait` will tell."""
+        with suppress(OSError):
+            self.pipe.send(message)
+
+
 class _Scan:
-    """The bookkeeping of one `run_local`."""
+    """The bookkeeping of one `run_local`. Everything happens in one thread."""
 
-    def __init__(self, pool: ProcessPool, job: Job, on_done: Callable[[Done], None], *, in_flight: int) -> None:
+    def __init__(
+        self, lists: Iterable[list[WorkUnit]], job: Job, *, workers: int, on_done: Callable[[Done], None]
+    ) -> None:
         self.done: list[Done] = []
-        self._pool = pool
+        self._pending = deque(lists)
         self._job = job
+        self._most = workers
         self._on_done = on_done
-        self._in_flight = in_flight
+        self._workers: list[_Worker] = []
         self._deaths: Counter[str] = Counter()
+        self._deaths_at_start = 0
 
-    def run(self, lists: Iterator[list[WorkUnit]]) -> None:
-        """Keep the pool fed until every list is done; few are in flight, so that the pool's queue stays short."""
-        running: dict[Future[list[Done]], list[WorkUnit]] = {}
-        retry: list[list[WorkUnit]] = []
-        exhausted = False
-        while not exhausted or running or retry:
-            while retry or (len(running) < self._in_flight and not exhausted):
-                units = retry.pop() if retry else next(lists, None)
-                if units is None:
-                    exhausted = True
-                    break
-                running[self._pool.schedule(_run_list, args=[units, self._job])] = units
-            finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in finished:
-                retry += self._settle(future, running.pop(future))
+    def run(self) -> None:
+        """Keep workers busy until every unit is done."""
+        while self._pending or any(worker.units for worker in self._workers):
+            self._hire()
+            heard = set(wait([worker.pipe for worker in self._workers]))
+            for worker in [worker for worker in self._workers if worker.pipe in heard]:
+                try:
+                    message = worker.pipe.recv()
+                except (EOFError, OSError):  # OSError: it died within a message
+                    self._bury(worker)
+                else:
+                    self._take(worker, message)
+            self._hand_out()
 
-    def _settle(self, future: "Future[list[Done]]", units: list[WorkUnit]) -> list[list[WorkUnit]]:
-        """Take a list's results; or, where its worker died, say which lists to try again."""
-        try:
-            results = future.result()
-        except ProcessExpired as death:
-            return [[unit] for unit in units if self._again(unit, death)]
-        except RtdscanError:
-            raise
-        except Exception as error:
-            raise RtdscanError(f"scanning {units[0].shard} failed: {type(error).__name__}: {error}") from error
-        for done in results:
-            self._report(done)
-        return []
+    def stop(self) -> None:
+        """Kill the workers: what they did is on the disk, and what they were at will be done again."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join(EXIT_SECONDS)
+            worker.pipe.close()
+        with suppress(RtdscanError):  # must not hide what happened; the next scan tries again
+            storage.clean_temporaries(self._job.output)
 
-    def _again(self, unit: WorkUnit, death: ProcessExpired) -> bool:
-        """Whether to try a unit again whose worker died."""
-        self._deaths[unit.shard] += 1
-        began = storage.exists(storage.join(self._job.output, ".attempts", self._job.run))
-        if not began and not self.done and max(self._deaths.values()) >= DEATHS_AT_START:
+    def _hire(self) -> None:
+        """Start as many workers as there is work for."""
+        busy = sum(1 for worker in self._workers if worker.units)
+        wanted = min(self._most, busy + len(self._pending))
+        while len(self._workers) < wanted and self._deaths_at_start < DEATHS_AT_START:
+            self._workers.append(_start(self._job))
+
+    def _take(self, worker: _Worker, message: Message) -> None:
+        if isinstance(message, RtdscanError):
+            raise message
+        if isinstance(message, str):
+            worker.words = message
+        elif message is None:
+            worker.ready = True
+            self._deaths_at_start = 0
+        elif worker.units.pop(message.shard, None):
+            self._report(message)
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if self._pending and worker.ready and not worker.units:
+                units = self._pending.popleft()
+                worker.units = {unit.shard: unit for unit in units}
+                worker.tell(units)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Have the dead worker's units done by others."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join(EXIT_SECONDS)
+        worker.process.kill()
+        worker.process.join(EXIT_SECONDS)
+        cause = worker.words or _cause(worker.process.exitcode)
+        if worker.ready:
+            self._deaths_at_start = 0  # there is room for another one
+            self._try_again(list(worker.units.values()), cause)
+            return
+        self._deaths_at_start += 1
+        if self._deaths_at_start >= DEATHS_AT_START and not self._workers:
             raise RtdscanError(
-                f"workers die while starting ({_cause(death)}); is there enough memory? try --set workers=1"
+                f"workers die while starting ({cause}); is there enough memory? try --set workers=1, and when it was"
+                " put right run the same command again"
             )
-        if self._deaths[unit.shard] < DEATHS_OF_UNIT:
-            return True
-        reason = f"{self._deaths[unit.shard]} workers died over it ({_cause(death)})"
-        self._report(Done(unit.shard, "bad", "", 0.0, reason, ""))
-        return False
+
+    def _try_again(self, units: list[WorkUnit], cause: str) -> None:
+        """Put units in front of the others: one that was begun alone, so that it takes no other along."""
+        begun = [unit for unit in units if attempts.begun(self._job, unit)]
+        rest = [unit for unit in units if unit not in begun]
+        suspects = begun or rest
+        for unit in suspects:
+            self._deaths[unit.shard] += 1
+        hopeless = [unit for unit in suspects if self._deaths[unit.shard] >= DEATHS_OF_UNIT]
+        for unit in hopeless:
+            self._report(Done(unit.shard, "bad", "", 0.0, f"{DEATHS_OF_UNIT} workers died over it ({cause})", ""))
+        if begun and rest:
+            self._pending.appendleft(rest)
+        self._pending.extendleft([unit] for unit in suspects if unit not in hopeless)
 
     def _report(self, done: Done) -> None:
         self.done.append(done)
         self._on_done(done)
 
 
-def unit_lists(units: Sequence[WorkUnit]) -> Iterator[list[WorkUnit]]:
+def unit_lists(units: Sequence[WorkUnit], *, workers: int) -> Iterator[list[WorkUnit]]:
     """Cut units into short lists, the largest units first, so that no long one is left for the end."""
+    # Four lists a worker, so that even a small corpus keeps all of them busy to the end.
+    most = min(LIST_MB * 2**20, sum(unit.text_bytes for unit in units) / (4 * workers))
     short: list[WorkUnit] = []
     size = 0
     for unit in sorted(units, key=lambda unit: -unit.text_bytes):
-        if short and (size + unit.text_bytes > LIST_MB * 2**20 or len(short) == LIST_UNITS):
+        if short and (size + unit.text_bytes > most or len(short) == LIST_UNITS):
             yield short
             short, size = [], 0
         short.append(unit)
@@ -147,24 +214,61 @@ def unit_lists(units: Sequence[WorkUnit]) -> Iterator[list[WorkUnit]]:
         yield short
 
 
-def _cause(death: ProcessExpired) -> str:
-    code = death.exitcode
-    return f"killed by signal {-code}" if isinstance(code, int) and code < 0 else f"exit status {code}"
+def _cause(code: int | None) -> str:
+    return f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _start_worker(launcher: int) -> None:
-    """Make a child quiet, one thread wide outside the network, and let it end when the launcher is gone."""
+def _start(job: Job) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=[theirs, os.getpid()], name="rtdscan-worker", daemon=True)
+    try:
+        with _undisturbed():
+            process.start()
+    except OSError as error:
+        raise RtdscanError(f"can't start a worker process: {error}; try --set workers=1") from error
+    finally:
+        theirs.close()  # so that the pipe ends when the child does
+    worker = _Worker(process, ours)
+    # Through our pipe, not as an argument: `start` would hang if the child died before it read a large one.
+    worker.tell(job)
+    return worker
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
+    """What a child does. Beam is imported here, not in the launcher."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a Ctrl-C is for the launcher alone
+    threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     logging.basicConfig(level=logging.ERROR)  # Beam warns of optional packages when it is imported
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # errors come back as exceptions
-    threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
+    with suppress(EOFError, OSError):  # the launcher is gone, or was satisfied
+        try:
+            _serve(pipe)
+        except RtdscanError as error:
+            pipe.send(error)
+        except Exception as error:  # a bug, or no memory: as if it had been killed
+            pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _run_list(units: list[WorkUnit], job: Job) -> list[Done]:
-    """What a child does; Beam is imported there, not in the launcher."""
-    from rtdscan.transforms.child import run_units
+def _serve(pipe: "Connection[Message, Any]") -> None:
+    job: Job = pipe.recv()
+    from rtdscan.transforms.child import prepare, run_units
 
-    return run_units(units, job)
+    prepare(job)
+    while True:
+        pipe.send(None)
+        run_units(pipe.recv(), job, on_done=pipe.send)
 
 
 def _end_with(launcher: int) -> None:

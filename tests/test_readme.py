@@ -1,0 +1,99 @@
+"""The README is true: its tables come from the code, and its commands run.
+
+RTDSCAN_UPDATE_README=1 writes the tables anew.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from rtdscan.pipeline.config import ScanConfig, reference_markdown
+from rtdscan.transforms.records import attribute_schema
+from rtdscan.transforms.settings import OutputSettings
+
+README = Path(__file__).parent.parent / "README.md"
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INSTALLS = re.compile(r"-m venv|pip install")
+
+
+def blocks(language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(README.read_text(encoding="utf-8")) if name == language]
+
+
+def attributes_markdown() -> str:
+    """The columns of a shard, from the schema's own descriptions."""
+    schema = attribute_schema(OutputSettings(words=True, tokens=True), dims=384, id_type=pa.string())
+    rows = []
+    for field in schema:
+        type_ = (
+            "as in the input" if field.name == "id" else str(field.type).replace("element: ", "").replace("item: ", "")
+        )
+        cells = (f"`{field.name}`", type_, field.metadata[b"description"].decode())
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    return "".join(rows)
+
+
+TABLES = {"attributes": attributes_markdown, "options": lambda: reference_markdown(ScanConfig)}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_come_from_the_code(name: str) -> None:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {name} -->\n(.*?)(?=\n\n|\Z)", text, re.DOTALL)
+    assert found, f"README has no table {name}"
+    expected = TABLES[name]().strip()
+    if os.environ.get("RTDSCAN_UPDATE_README"):
+        README.write_text(text[: found.start(1)] + expected + text[found.end(1) :], encoding="utf-8")
+        return
+    assert found[1].strip() == expected, "run RTDSCAN_UPDATE_README=1 pytest tests/test_readme.py"
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_the_two_commands_are_the_ones_that_the_check_runs() -> None:
+    """Installing is .ci/run's part; what it installs and runs is what the README says."""
+    install, tests = (block.strip() for block in blocks("sh")[:2])
+    assert install.endswith(".venv/bin/rtdscan demo")
+    check = (README.parent / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(r'"(\.\[[^"]*\])"', tests)[1] in check
+    assert "-m pytest" in tests
+    assert "-m pytest" in check
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_command_runs(tmp_path: Path) -> None:
+    """All shell blocks in order in one shell, then the Python ones, as someone who copies them would."""
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    for name in ("python", "rtdscan"):
+        program = f'exec {sys.executable} {"-m rtdscan.pipeline" if name == "rtdscan" else ""} "$@"'
+        (binaries / name).write_text(f"#!/bin/sh\n{program}\n")
+        (binaries / name).chmod(0o755)
+    commands = []
+    for block in blocks("sh"):
+        for line in block.splitlines():
+            # The parts that install are what .ci/run does; what follows them is run here.
+            parts = [part for part in line.split(" && ") if not INSTALLS.search(part) and "-m pytest" not in part]
+            commands.append(" && ".join(parts))
+    script = tmp_path / "readme.sh"
+    script.write_text("set -eu\n" + "\n".join(commands) + "\n")
+    done = subprocess.run(["bash", str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "worst spans" in done.stdout
+    assert (tmp_path / "scanned" / "run.json").exists()
+    for number, block in enumerate(blocks("python")):
+        path = tmp_path / f"block{number}.py"
+        path.write_text(block)
+        done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "teh" in done.stdout or number > 0
