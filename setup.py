@@ -25,12 +25,14 @@ setup(
     packages=packages,
     package_data={
         "rtdscan.transforms": ["py.typed", "data/**/*"],
-        "rtdscan.pipeline": ["py.typed", "templates/**/*"],
+        "rtdscan.pipeline": ["py.typed"],
+        "rtdscan.pipeline.report": ["templates/*"],
     },
     install_requires=[
         "apache-beam>=2.77,<2.80",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",  # figures of the report
         "numpy>=1.26",
-        "pebble>=5.2,<6",  # a process pool that survives a killed worker; the standard library's does not
         "prometheus-client>=0.20",
         "pyarrow>=18,<26",  # Beam 2.77 pins the upper bound
         "pydantic>=2.9,<3",  # typed settings with an error for each wrong key
@@ -57,6 +59,7 @@ setup(
             "pytest-cov>=6",
             "pytest-timeout>=2.3",
             "ruff>=0.9",
+            "selenium>=4.20",  # drives the headless Chromium that looks at the report
             "types-PyYAML",
             "types-psutil",
         ],

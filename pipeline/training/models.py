@@ -1,0 +1,203 @@
+"""Generator and discriminator, tied as in ELECTRA; and the frozen teacher of embeddings.
+
+Tied means shared: the generator's embedding module *is* the discriminator's (pieces, positions, types and their norm,
+as in ELECTRA's code), and its output layer's weight is the piece embeddings'. Both losses train them.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
+
+from rtdscan.pipeline.training.settings import GeneratorSettings, PretrainConfig
+from rtdscan.pipeline.training.start import Start, electra_names, find_start, load_tensors
+from rtdscan.transforms.errors import UserError
+
+START = "start"
+
+
+class Networks(nn.Module):
+    """What is trained: `discriminator` and `generator`; and `teacher`, which is not, and not part of its state."""
+
+    def __init__(self, discriminator: Any, generator: Any, *, tied: bool, frozen: bool) -> None:
+        """Hold both; a frozen generator learns nothing."""
+        super().__init__()
+        self.discriminator: Any = discriminator
+        self.generator: Any = generator
+        self.tied = tied
+        self.frozen = frozen
+        generator.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> "Networks":
+        """As any module; a frozen generator never drops out."""
+        super().train(mode)
+        self.generator.train(mode and not self.frozen)
+        return self
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters that are learned, each once, by name."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+def build(config: PretrainConfig, start: Start, *, vocab: int, attention: str) -> Networks:
+    """Make both networks; new weights are drawn from torch's generator, so seed it before.
+
+    Args:
+        config: The run's options.
+        start: What to begin with.
+        vocab: V, pieces of the tokenizer.
+        attention: "eager" (on a CPU faster in training) or "sdpa".
+    """
+    shape = {**start.config, "vocab_size": max(vocab, start.config["vocab_size"]) if start.weights else vocab}
+    if config.feed.window > shape["max_position_embeddings"]:
+        most = shape["max_position_embeddings"]
+        raise UserError(f"feed.window is {config.feed.window}, but the network has only {most} positions")
+    discriminator = ElectraForPreTraining(_electra(shape, dropout=config.dropout, attention=attention))
+    _load(discriminator, start.weights, what=f"start {config.start}", may_miss="discriminator_predictions.")
+    chosen = config.generator
+    if chosen.frozen and chosen.model is None:
+        raise UserError("generator.frozen: there is no generator.model to freeze; a new one has to be trained")
+    if chosen.model is None:
+        narrow = _narrow(shape, chosen)
+        generator = ElectraForMaskedLM(_electra(narrow, dropout=config.dropout, attention=attention))
+        tie(generator, discriminator)
+        _continue(generator, start.path)
+        return Networks(discriminator, generator, tied=True, frozen=False)
+    generator = _made_before(chosen.model, start, dropout=config.dropout, attention=attention)
+    if generator.config.vocab_size != shape["vocab_size"]:
+        raise UserError(
+            f"generator.model {chosen.model}: has {generator.config.vocab_size} pieces, the discriminator "
+            f"{shape['vocab_size']}; they need the same vocabulary"
+        )
+    return Networks(discriminator, generator, tied=False, frozen=chosen.frozen)
+
+
+def tie(generator: Any, discriminator: Any) -> None:
+    """Let the generator use the discriminator's embeddings, at its input and its output."""
+    embeddings = discriminator.electra.embeddings
+    generator.electra.embeddings = embeddings
+    generator.generator_lm_head.weight = embeddings.word_embeddings.weight
+
+
+def load_generator(path: Path, *, dropout: float = 0.0, attention: str = "eager") -> Any:
+    """A generator as `export` wrote it; tied embeddings are taken from the discriminator in the folder above.
+
+    Args:
+        path: A `generator/` inside a bundle, or a directory of its own (ELECTRA's or BERT's masked language model).
+        dropout: While training.
+        attention: As in `build`.
+    """
+    config = _read_config(path)
+    weights = load_tensors(path)
+    fields = {key: config[key] for key in _FIELDS if key in config}
+    if config.get("model_type") == "bert":
+        fields["embedding_size"] = fields["hidden_size"]
+        encoder, head = electra_names(weights)
+        weights = {**encoder, **head}
+    elif "ElectraForMaskedLM" not in (config.get("architectures") or ()):
+        raise UserError(f"generator.model {path}: is no masked language model (ElectraForMaskedLM or a BERT's)")
+    if "electra.embeddings.word_embeddings.weight" not in weights:
+        prefix = "electra.embeddings."
+        weights |= {name: t for name, t in load_tensors(path.parent).items() if name.startswith(prefix)}
+    weights.setdefault("generator_lm_head.weight", weights["electra.embeddings.word_embeddings.weight"])
+    generator = ElectraForMaskedLM(_electra(fields, dropout=dropout, attention=attention))
+    _load(generator, weights, what=f"generator.model {path}")
+    generator.generator_lm_head.weight = generator.electra.embeddings.word_embeddings.weight
+    return generator
+
+
+def build_teacher(config: PretrainConfig, start: Start, *, tokenizer: Tokenizer, attention: str) -> Any:
+    """The frozen encoder whose mean-pooled output is the embedding to copy.
+
+    Raises:
+        UserError: There is none, or its vocabulary is another.
+    """
+    chosen = start
+    if config.objective.teacher is not None:
+        chosen = find_start(config.objective.teacher, shape=config.shape)
+    if not chosen.weights or chosen.tokenizer is None:
+        raise UserError("objective.distil: training from scratch has no teacher; name one in objective.teacher")
+    if chosen.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"objective.teacher {config.objective.teacher}: has another vocabulary than the model that is trained; "
+            "from scratch, give vocabulary.model the same value"
+        )
+    teacher = ElectraModel(_electra(chosen.config, dropout=0.0, attention=attention))
+    encoder = {name.removeprefix("electra."): t for name, t in chosen.weights.items() if name.startswith("electra.")}
+    _load(teacher, encoder, what="objective.teacher")
+    return teacher.requires_grad_(False).eval()
+
+
+_FIELDS = (
+    "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+
+
+def _electra(fields: dict[str, Any], *, dropout: float, attention: str) -> Any:
+    return ElectraConfig(
+        **fields,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=0,
+        attn_implementation=attention,
+    )
+
+
+def _narrow(shape: dict[str, Any], settings: GeneratorSettings) -> dict[str, Any]:
+    """The same depth, a quarter of the heads (ELECTRA, section 3.2: a quarter to a half works best)."""
+    head = shape["hidden_size"] // shape["num_attention_heads"]
+    dims = settings.dims or max(1, shape["num_attention_heads"] // 4) * head
+    if dims % head:
+        raise UserError(f"generator.dims is {dims}; expected a multiple of the discriminator's head size, {head}")
+    inner = max(8, shape["intermediate_size"] * dims // shape["hidden_size"])
+    return {**shape, "hidden_size": dims, "num_attention_heads": dims // head, "intermediate_size": inner}
+
+
+def _made_before(model: str, start: Start, *, dropout: float, attention: str) -> Any:
+    if model != START:
+        return load_generator(Path(model).expanduser(), dropout=dropout, attention=attention)
+    if not start.weights:
+        raise UserError("generator.model: `start` needs an encoder as `start`; training from scratch has none")
+    generator = ElectraForMaskedLM(_electra(start.config, dropout=dropout, attention=attention))
+    encoder = {name: tensor.clone() for name, tensor in start.weights.items() if name.startswith("electra.")}
+    _load(generator, {**encoder, **start.head}, what="generator.model", may_miss="generator_")
+    generator.generator_lm_head.weight = generator.electra.embeddings.word_embeddings.weight
+    return generator
+
+
+def _continue(generator: nn.Module, path: Path | None) -> None:
+    """Take over the weights of the start's own generator, where it has one of this shape."""
+    folder = path / "generator" if path else None
+    if folder is None or not (folder / "model.safetensors").is_file():
+        return
+    weights = load_tensors(folder)
+    own = {name: t for name, t in generator.state_dict().items() if not name.startswith("electra.embeddings.")}
+    own.pop("generator_lm_head.weight")
+    if all(name in weights and weights[name].shape == tensor.shape for name, tensor in own.items()):
+        generator.load_state_dict({name: weights[name] for name in own}, strict=False)
+
+
+def _load(module: nn.Module, weights: dict[str, torch.Tensor], *, what: str, may_miss: str = "\0") -> None:
+    if not weights:
+        return
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights and not name.startswith(may_miss)]
+    wrong = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    if missing or wrong:
+        raise UserError(f"{what}: tensor {(missing + wrong)[0]} is missing or of another shape than config.json tells")
+    module.load_state_dict({name: copy.copy(weights[name]) for name in own if name in weights}, strict=False)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"generator.model {path}: config.json cannot be read ({error})") from error
+    return dict(config)
