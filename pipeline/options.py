@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -56,6 +57,8 @@ def reference_markdown(cls: type[Section]) -> str:
 
 def section_of(field: FieldInfo) -> type[Section] | None:
     """The section that a field holds, None for a plain option."""
+    if get_origin(field.annotation) is dict:
+        return None
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
@@ -97,9 +100,27 @@ def redacted_text(value: Any) -> Any:
 
 
 def redacted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved config that may be shown and saved: `***` for each secret under `beam` and in URLs."""
+    """A resolved config that may be shown and saved: `***` for each secret under `beam`, `notify` and in URLs."""
     shown: dict[str, Any] = redacted_text(config)
-    return {**shown, "beam": _without_secrets(shown["beam"])} if "beam" in shown else shown
+    if "beam" in shown:
+        shown["beam"] = _without_secrets(shown["beam"])
+    if isinstance(notify := shown.get("notify"), Mapping):
+        shown["notify"] = {**notify, **{name: hide(notify[name]) for name, hide in _NOTIFY.items() if notify.get(name)}}
+    return shown
+
+
+def host_of(url: str) -> str:
+    """A URL without what may be secret in it, which is all but the host: many a webhook's path is its password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
+
+
+def _program_of(command: Any) -> Any:
+    """A command without its arguments."""
+    return [*command[:1], *("***" for _ in command[1:])] if isinstance(command, list | tuple) else "***"
 
 
 def resolved(config: Section) -> dict[str, Any]:
@@ -152,6 +173,9 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
         for name, words in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
             if not isinstance(item, FieldInfo) and getattr(item, name, None) is not None:
                 yield f"{words} {getattr(item, name):g}"
+
+
+_NOTIFY = {"url": lambda url: host_of(str(url)), "command": _program_of}
 
 
 def _without_secrets(value: Any, *, secret: bool = False) -> Any:

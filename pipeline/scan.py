@@ -21,17 +21,37 @@ def run(args: argparse.Namespace) -> int:
     """Scan, show the summary."""
     from rich.console import Console
 
+    from rtdscan.pipeline.notify import message, notify
+    from rtdscan.pipeline.report.writing import print_report
     from rtdscan.pipeline.scanning import scan
     from rtdscan.pipeline.summary import print_summary
+    from rtdscan.transforms.errors import RtdscanError
 
     config = load_config(ScanConfig, files=args.config, sets=args.set)
     signal.signal(signal.SIGTERM, _interrupt)
-    summary = scan(args.input, args.output, config=config, beam_args=args.beam_args)
+    try:
+        summary = scan(args.input, args.output, config=config, beam_args=args.beam_args)
+    except RtdscanError as error:
+        if error.exit_status == 1:
+            notify(config.notify, message("failed", output=args.output))
+        raise
     if args.json:
         print(json.dumps(summary.to_json(), ensure_ascii=False))
     else:
         print_summary(summary, Console())
-    return 0 if summary.finished else 1
+        if summary.finished and config.report.enabled:
+            print_report(args.output)
+    if summary.exit_status:
+        told = message(
+            "gate" if summary.finished else "unfinished",
+            output=summary.output,
+            model=summary.model,
+            tally=summary.tally,
+            verdicts=summary.judgement.verdicts,
+            bad=len(summary.bad),
+        )
+        notify(config.notify, told)
+    return summary.exit_status
 
 
 def _interrupt(*_: object) -> None:

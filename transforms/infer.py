@@ -86,7 +86,7 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
             failed=batch.failed,
             on_document=on_document if batch.careful else None,
         )
-    tally = tally_attributes(attributes, file=batch.unit.file.relative)
+    tally = tally_attributes(attributes, file=batch.unit.file.relative, by=batch.by)
     return ScoredBatch(batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started)
 
 

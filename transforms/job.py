@@ -21,6 +21,7 @@ class Job:
         id: Name of the id column, or None.
         settings: With engine, precision, window and thresholds resolved.
         bundle_digest: Digest of the bundle that `settings.model` must have on every worker.
+        by: Columns by whose values the tallies are kept too.
     """
 
     output: str
@@ -29,6 +30,7 @@ class Job:
     id: str | None
     settings: ScoreSettings
     bundle_digest: str
+    by: tuple[str, ...] = ()
 
     @property
     def scoring(self) -> str:
@@ -64,6 +66,7 @@ class Job:
                 "allow": sorted(settings.allow),
                 "id": self.id,
                 "columns": settings.output.columns,
+                **({"by": self.by} if self.by else {}),
             }
         )
 

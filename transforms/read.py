@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from rtdscan.transforms import attempts, storage
@@ -57,20 +58,32 @@ def read_documents(unit: WorkUnit, job: Job) -> DocumentBatch | UnitResult:
     if attempt.hopeless:
         attempts.end(job, unit)
         return UnitResult(unit, "bad", "", reason=f"{attempt.deaths} workers died while reading {unit.shard}")
+    carried = job.settings.output.columns
     try:
-        rows = read_unit(unit, text=job.text, id=job.id, columns=job.settings.output.columns)
+        rows = read_unit(unit, text=job.text, id=job.id, columns=(*carried, *job.by))
     except FileProblem as problem:
         attempts.end(job, unit)
         return UnitResult(unit, "bad", "", seconds=time.monotonic() - started, reason=str(problem))
     fingerprint = job.fingerprint(unit, text=content_digest(rows.column(0)))
-    outcome = reuse(found, fingerprint, carries=bool(job.id or job.settings.output.columns))
+    outcome = reuse(found, fingerprint, carries=bool(job.id or carried or job.by))
+    previous = None if outcome == "scored" else _rows_of(shard)
+    counted = rows.num_columns - len(job.by)
     return DocumentBatch(
         unit=unit,
         fingerprint=fingerprint,
-        outcome=outcome,
-        table=rows,
-        previous=None if outcome == "scored" else read_shard(shard),
+        outcome="scored" if previous is None else outcome,
+        table=rows.select(range(counted)),
+        previous=previous,
         careful=attempt.careful,
         failed=frozenset(attempt.failed),
         started=started,
+        by=rows.select(range(counted, rows.num_columns)) if job.by else None,
     )
+
+
+def _rows_of(shard: str) -> pa.Table | None:
+    """A shard's rows; None where its footer is sound but they are not."""
+    try:
+        return read_shard(shard)
+    except (pa.ArrowException, OSError):
+        return None

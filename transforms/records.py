@@ -89,7 +89,7 @@ class Fingerprint:
             precision as resolved, text column, extra outputs, SCORING_VERSION.
         floor: `thresholds.floor` that the stored candidates obey.
         presentation: Digest of all that only changes spans and decisions or copies columns: other thresholds, ignore,
-            allow, id and carried columns.
+            allow, id, carried columns, and columns by which tallies are kept.
     """
 
     size: int
@@ -116,6 +116,7 @@ class DocumentBatch:
         careful: One document at a time, leaving a note of which; set after the unit killed a worker twice.
         failed: Rows (from 0 within the unit) that killed a worker: not to be tried again.
         started: time.monotonic() when reading began, to tell how long the unit took in this process.
+        by: Columns of the rows by whose values tallies are kept; None where there are none.
     """
 
     unit: WorkUnit
@@ -126,6 +127,7 @@ class DocumentBatch:
     careful: bool = False
     failed: frozenset[int] = frozenset()
     started: float = 0.0
+    by: pa.Table | None = None
 
     def __len__(self) -> int:
         """Documents; what RunInference counts."""

@@ -5,13 +5,16 @@ A shard's footer carries its tally, so a later scan adds up what is already ther
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from rtdscan.transforms.columns import as_binary, is_bytes_like, is_string_like
 
 SCORE_EDGES: tuple[float, ...] = tuple(round(0.01 * i, 2) for i in range(101))
 """Edges of the histogram of document scores: hundredths."""
@@ -21,6 +24,14 @@ LENGTH_EDGES: tuple[int, ...] = (0, *(2**i for i in range(25)))
 
 WORST = 20
 """Documents with the highest scores that a tally remembers."""
+
+VALUES = 200
+"""Values of a user's column that are counted by name; the rest is counted together, under OTHER."""
+
+OTHER, NULL = "(other)", "(null)"
+
+VALUE_CHARS = 100
+"""Characters of a value that name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,7 @@ class Tally:
         lengths: Documents by words, bins of LENGTH_EDGES.
         embedding_sum: Sum of the documents' embeddings; empty where there are none.
         worst: The WORST documents, worst first.
+        by: For columns of the user's, by name: the tally of the rows of each value, without embeddings and worst.
     """
 
     rows: int
@@ -66,6 +78,7 @@ class Tally:
     lengths: tuple[int, ...]
     embedding_sum: tuple[float, ...]
     worst: tuple[Worst, ...]
+    by: "dict[str, dict[str, Tally]]" = field(default_factory=dict)
 
     @staticmethod
     def zero() -> "Tally":
@@ -96,14 +109,18 @@ class Tally:
             lengths=tuple(a + b for a, b in zip(self.lengths, other.lengths, strict=True)),
             embedding_sum=_summed(self.embedding_sum, other.embedding_sum),
             worst=tuple(worst),
+            by={
+                column: _joined(self.by.get(column, {}), other.by.get(column, {})) for column in {**self.by, **other.by}
+            },
         )
 
     def metrics(self) -> dict[str, float]:
         """What gates and summaries speak of.
 
         Returns:
-            `flagged_share` (of words), `mean_score` (over documents), `expected_share` (of words), `drop_share`,
-            `review_share`, `failed_share` (of rows), `unknown_share` (of tokens), and the counts.
+            `flagged_share` (of words), `mean_score` (over documents), `expected_share` (of words), `unknown_share` (of
+            tokens), `drop_share`, `review_share`, a share of rows for each status but ok, and the counts. Names and
+            what they are shares of: `gates.METRICS`.
         """
         return {
             "rows": self.rows,
@@ -117,7 +134,10 @@ class Tally:
             "unknown_share": self.unknown / max(self.tokens, 1),
             "drop_share": self.decisions.get("drop", 0) / max(self.rows, 1),
             "review_share": self.decisions.get("review", 0) / max(self.rows, 1),
-            "failed_share": self.statuses.get("failed", 0) / max(self.rows, 1),
+            **{
+                f"{status}_share": self.statuses.get(status, 0) / max(self.rows, 1)
+                for status in ("empty", "null", "invalid", "truncated", "failed")
+            },
         }
 
     def to_json(self) -> str:
@@ -127,19 +147,27 @@ class Tally:
     @staticmethod
     def from_json(text: str) -> "Tally":
         """Read what `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        fields["worst"] = tuple(Worst(**worst) for worst in fields["worst"])
-        for name in ("scores", "lengths", "embedding_sum"):
-            fields[name] = tuple(fields[name])
-        return Tally(**fields)
+        return Tally.from_fields(json.loads(text))
+
+    @staticmethod
+    def from_fields(fields: Mapping[str, Any]) -> "Tally":
+        """Read what `dataclasses.asdict` gave, lists for tuples."""
+        read = {name: tuple(fields[name]) for name in ("scores", "lengths", "embedding_sum")}
+        by = {
+            column: {value: Tally.from_fields(inner) for value, inner in values.items()}
+            for column, values in fields.get("by", {}).items()
+        }
+        worst = tuple(Worst(**worst) for worst in fields["worst"])
+        return Tally(**{**fields, **read, "worst": worst, "by": by})
 
 
-def tally_attributes(attributes: pa.Table, *, file: str) -> Tally:
+def tally_attributes(attributes: pa.Table, *, file: str, by: pa.Table | None = None) -> Tally:
     """The tally of a shard's rows.
 
     Args:
         attributes: Rows of `records.attribute_schema`.
         file: Relative path of the input file, for the list of the worst documents.
+        by: Columns of the same rows by whose values there are tallies too.
     """
     scored = attributes.filter(pc.is_valid(attributes["score"]))
     score_D = scored["score"].to_numpy().astype(np.float64)
@@ -162,7 +190,60 @@ def tally_attributes(attributes: pa.Table, *, file: str) -> Tally:
         lengths=tuple(np.histogram(words_D, (*LENGTH_EDGES, np.inf))[0].tolist()),
         embedding_sum=_embedding_sum(scored),
         worst=_worst(scored, score_D, file),
+        by={} if by is None else {name: _by_value(attributes, by[name]) for name in by.column_names},
     )
+
+
+def _by_value(attributes: pa.Table, values: pa.ChunkedArray) -> dict[str, Tally]:
+    """The tally of the rows of each value."""
+    numbers = attributes.drop_columns([name for name in ("embedding", "id") if name in attributes.column_names])
+    names, name_R = _named(values)
+    kept = _kept(names)
+    slot_N = np.array([at if name in kept else len(names) for at, name in enumerate(names)], dtype=np.int64)
+    slot_R = slot_N[name_R]
+    return {
+        (*names, OTHER)[at]: replace(tally_attributes(numbers.filter(pa.array(slot_R == at)), file=""), worst=())
+        for at in np.unique(slot_R)
+    }
+
+
+def _named(values: pa.ChunkedArray) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
+    """The names of a column's values, and for each row which it has. What has no short name is OTHER."""
+    known = values.combine_chunks()
+    if isinstance(known, pa.ChunkedArray):
+        known = pa.concat_arrays(known.chunks)
+    if not (is_string_like(known.type) or is_bytes_like(known.type)):
+        try:
+            known = known.cast(pa.string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists and the like; another type in one file of many
+            return [OTHER], np.zeros(len(known), dtype=np.int64)
+    codes = as_binary(known).dictionary_encode()
+    name_U = [str(value, "utf-8", "replace")[:VALUE_CHARS] for value in codes.dictionary.to_pylist()]
+    number = {name: at for at, name in enumerate(sorted({*name_U, NULL}))}
+    number_U = np.array([*(number[name] for name in name_U), number[NULL]], dtype=np.int64)
+    return list(number), number_U[codes.indices.fill_null(len(name_U)).to_numpy()]
+
+
+def _kept(values: Sequence[str]) -> set[str]:
+    """The VALUES values with the smallest hashes: whatever the order in which tallies are added, the same ones.
+
+    Not the most frequent ones: which these are is not known before all are counted.
+    """
+    named = {value for value in values if value not in (OTHER, NULL)}
+    if len(named) > VALUES:
+        named = set(sorted(named, key=lambda value: blake2b(value.encode(), digest_size=8).digest())[:VALUES])
+    return {*named, NULL}
+
+
+def _joined(a: dict[str, Tally], b: dict[str, Tally]) -> dict[str, Tally]:
+    """Tallies of values added up; those of values too many under OTHER."""
+    kept = _kept([*a, *b])
+    joined: dict[str, Tally] = {}
+    for values in (a, b):
+        for value, tally in values.items():
+            name = value if value in kept else OTHER
+            joined[name] = joined[name] + tally if name in joined else tally
+    return dict(sorted(joined.items()))
 
 
 def _sum(table: pa.Table, column: str) -> int:
@@ -182,11 +263,19 @@ def _worst(scored: pa.Table, score_D: "np.ndarray[Any, np.dtype[np.float64]]", f
     rows = scored["row"].take(pa.array(order)).to_pylist()
     ids: Sequence[Any] = [None] * len(order)
     if "id" in scored.column_names:
-        ids = scored["id"].take(pa.array(order)).to_pylist()
+        ids = _printable(scored["id"].take(pa.array(order)).combine_chunks())
     return tuple(
         Worst(score=float(score_D[at]), file=file, row=row, id=None if id_ is None else str(id_))
         for at, row, id_ in zip(order, rows, ids, strict=True)
     )
+
+
+def _printable(ids: pa.Array) -> list[Any]:
+    """Ids as Python values; what is not UTF-8 in a string is escaped, not refused."""
+    if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
+        raw = ids.cast(pa.large_binary()).to_pylist()
+        return [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
+    return list(ids.to_pylist())
 
 
 def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,289 @@
+"""Gates: bounds on metrics -> verdicts.
+
+    gates:
+      flagged_share: {max: 0.05}                          # of the whole corpus
+      by_source: {metric: drop_share, max: 0.2, by: source}   # for each value of a column of the user's
+      drift.psi_score: {max: 0.25}                        # against the accepted run
+
+A gate says no only where it has a number. Where it has none (no baseline, no documents) it says that, and passes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from rtdscan.transforms.drift import LITTLE, MEASURES, MUCH, OF_SCORES, Baseline, drift
+from rtdscan.transforms.errors import UserError
+
+if TYPE_CHECKING:
+    from rtdscan.transforms.tally import Tally
+
+METRICS: dict[str, str | None] = {
+    "rows": None,
+    "documents": None,
+    "words": None,
+    "tokens": None,
+    "flagged": None,
+    "flagged_share": "words",
+    "mean_score": "documents",
+    "expected_share": "words",
+    "unknown_share": "tokens",
+    "drop_share": "rows",
+    "review_share": "rows",
+    "empty_share": "rows",
+    "null_share": "rows",
+    "invalid_share": "rows",
+    "truncated_share": "rows",
+    "failed_share": "rows",
+}
+"""What `Tally.metrics()` has -> the count that it is a share or mean of; None for counts."""
+
+DRIFT = "drift."
+
+ALL_METRICS = (*METRICS, *(DRIFT + name for name in MEASURES))
+
+Outcome = Literal["passed", "failed", "no baseline", "not comparable", "no data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Bounds on one metric.
+
+    Attributes:
+        metric: One of ALL_METRICS.
+        max, min: Bounds, both inclusive; None: unbounded.
+        by: Column of the user's; the bounds then hold for each of its values. None: for the whole corpus.
+    """
+
+    metric: str
+    max: float | None = None
+    min: float | None = None
+    by: str | None = None
+
+    @property
+    def bound(self) -> str:
+        """In words."""
+        parts = [(">=", self.min), ("<=", self.max)]
+        return " and ".join(f"{sign} {value:g}" for sign, value in parts if value is not None)
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within the bounds."""
+        return (self.max is None or value <= self.max) and (self.min is None or value >= self.min)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate says.
+
+    Attributes:
+        gate: Its name.
+        metric, bound, by: As in Gate.
+        of: The value of column `by` that it is about; None for the whole corpus.
+        value: The metric; None where there is no number.
+        verdict: What follows.
+        note: What a person should know: why there is no number, what the value usually means.
+    """
+
+    gate: str
+    metric: str
+    bound: str
+    by: str | None
+    of: str | None
+    value: float | None
+    verdict: Outcome
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is judged.
+
+    Attributes:
+        tally: Of the whole corpus.
+        model: Name of the bundle.
+        model_digest: Digest of the bundle.
+        scoring: Digest of all that changes scores (see records.Fingerprint).
+    """
+
+    tally: "Tally"
+    model: str
+    model_digest: str
+    scoring: str
+
+
+class GateError(ValueError):
+    """A gate that makes no sense; `key` is the way to it below `gates`."""
+
+    def __init__(self, key: tuple[str, ...], message: str) -> None:
+        """Keep where it is."""
+        super().__init__(message)
+        self.key = key
+
+
+def parse_gates(values: Mapping[str, Any]) -> dict[str, Gate]:
+    """Gates as people write them.
+
+    Args:
+        values: By name: `max`, `min` or both; `metric`, where the name is not one; `by`. `false` switches a gate off.
+            `drift: {psi_score: …}` is the same as `drift.psi_score: …`.
+
+    Raises:
+        GateError: With the key.
+    """
+    gates: dict[str, Gate] = {}
+    for key, name, bounds in _named(values):
+        if name in gates:
+            raise GateError(key, f"gate {name} is given twice")
+        if isinstance(bounds, Gate):
+            gates[name] = bounds
+        elif bounds is not False:
+            gates[name] = _parse(key, name, bounds)
+    return gates
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    for name, bounds in values.items():
+        if name == DRIFT.rstrip(".") and isinstance(bounds, Mapping) and "metric" not in bounds:
+            yield from (((name, inner), DRIFT + inner, more) for inner, more in bounds.items())
+        else:
+            yield (name,), name, bounds
+
+
+def _parse(key: tuple[str, ...], name: str, bounds: Any) -> Gate:
+    where = f"gates.{name}"
+    known = [field.name for field in fields(Gate)]
+    if not isinstance(bounds, Mapping):
+        raise GateError(key, f"{where} is not a mapping; expected bounds such as {{max: 0.05}}, or false for none")
+    for option, value in bounds.items():
+        here = f"{where}.{option}"
+        if option not in known:
+            raise GateError((*key, option), f"unknown key {here}; a gate has {', '.join(known)}")
+        if option in ("max", "min"):
+            if value is not None and (isinstance(value, bool | str) or not isinstance(value, int | float)):
+                raise GateError((*key, option), f"{here} is not a number; expected number or null")
+            if value is not None and not math.isfinite(value):
+                raise GateError((*key, option), f"{here} is {value}; expected a finite number")
+        elif value is not None and not isinstance(value, str):
+            raise GateError((*key, option), f"{here} is not text; expected text or null")
+    gate = Gate(**{"metric": name, **{option: value for option, value in bounds.items() if value is not None}})
+    if gate.metric not in ALL_METRICS:
+        said = f"{where}.metric is {gate.metric}" if "metric" in bounds else f"{where} has no metric of that name"
+        raise GateError((*key, "metric"), f"{said}; expected `metric: …` with one of {', '.join(ALL_METRICS)}")
+    if gate.max is None and gate.min is None:
+        raise GateError(key, f"{where} has no bound; expected max, min or both")
+    if gate.max is not None and gate.min is not None and gate.max < gate.min:
+        raise GateError((*key, "max"), f"{where}.max is {gate.max:g}, below its min, {gate.min:g}")
+    if gate.by and gate.metric == "drift.embedding_shift":
+        raise GateError((*key, "by"), f"{where}: mean embeddings are not kept by column; leave out `by`")
+    return gate
+
+
+def judge(gates: Mapping[str, Gate], run: Run, baseline: Baseline | None) -> tuple[Verdict, ...]:
+    """The verdicts of all gates, in their order; of a gate `by` a column one for each value.
+
+    Args:
+        gates: By name.
+        run: The run.
+        baseline: The accepted run; None where there is none yet.
+
+    Raises:
+        UserError: A gate is `by` a column by which the run was not counted.
+    """
+    return tuple(verdict for name, gate in gates.items() for verdict in _judge(name, gate, run, baseline))
+
+
+def passed(verdicts: tuple[Verdict, ...]) -> bool:
+    """Whether no gate says no."""
+    return all(verdict.verdict != "failed" for verdict in verdicts)
+
+
+def compared(run: Run, baseline: Baseline) -> dict[str, dict[str, Any]]:
+    """All measures of drift for JSON: value, what chance explains, and whether it can be compared at all."""
+    measures = drift(run.tally, baseline.tally)
+    why = _incomparable(run, baseline)
+    return {
+        name: {**asdict(measure), "comparable": not (why and name in OF_SCORES), "note": note_of(name, measure.value)}
+        for name, measure in measures.items()
+    }
+
+
+def note_of(measure: str, value: float | None) -> str:
+    """How a measure's value is usually read."""
+    if value is None or not measure.startswith("psi"):
+        return ""
+    read = "no change to speak of" if value < LITTLE else "some change" if value < MUCH else "another population"
+    return f"{read} (usual bounds {LITTLE:g} and {MUCH:g})"
+
+
+def _judge(name: str, gate: Gate, run: Run, baseline: Baseline | None) -> Iterator[Verdict]:
+    if gate.by is None:
+        yield _verdict(name, gate, None, run, run.tally, baseline, baseline.tally if baseline else None)
+        return
+    if gate.by not in run.tally.by and run.tally.rows:
+        raise UserError(
+            f"gates.{name}: this OUTPUT was not counted by {gate.by}; scan it again with this config (no network runs)"
+        )
+    values = run.tally.by.get(gate.by, {})
+    before = baseline.tally.by.get(gate.by, {}) if baseline else {}
+    # A source that sends nothing any more has no shares to judge, but its counts are 0.
+    gone = {
+        value: before[value].zero() for value in before if value not in values and METRICS.get(gate.metric, "") is None
+    }
+    judged = {**values, **gone}
+    for value in sorted(judged):
+        yield _verdict(name, gate, value, run, judged[value], baseline, before.get(value))
+    if not judged:
+        yield Verdict(name, gate.metric, gate.bound, gate.by, None, None, "no data", "no rows")
+
+
+def _verdict(
+    name: str, gate: Gate, of: str | None, run: Run, now: "Tally", baseline: Baseline | None, base: "Tally | None"
+) -> Verdict:
+    value: float | None
+    outcome: Outcome
+    if gate.metric.startswith(DRIFT):
+        value, outcome, note = _drifted(gate, run, now, baseline, base)
+    else:
+        metrics = now.metrics()
+        part_of = METRICS[gate.metric]
+        value = metrics[gate.metric] if part_of is None or metrics[part_of] else None
+        outcome, note = ("passed", "") if value is not None else ("no data", f"no {part_of}")
+    if value is not None and not gate.holds(value):
+        outcome = "failed"
+    return Verdict(name, gate.metric, gate.bound, gate.by, of, value, outcome, note)
+
+
+def _drifted(
+    gate: Gate, run: Run, now: "Tally", baseline: Baseline | None, base: "Tally | None"
+) -> tuple[float | None, Outcome, str]:
+    """A measure of drift, the outcome before bounds are looked at, and a note."""
+    measure = gate.metric.removeprefix(DRIFT)
+    if baseline is None:
+        return None, "no baseline", "no run was accepted yet: rtdscan accept OUTPUT"
+    if measure in OF_SCORES and (why := _incomparable(run, baseline)):
+        return None, "not comparable", why
+    if base is None:
+        counted = gate.by in baseline.tally.by
+        return None, "no baseline", "new" if counted else f"the accepted run was not counted by {gate.by}"
+    found = drift(now, base)[measure]
+    if found.value is None:
+        return None, "no data", "no embeddings" if measure == "embedding_shift" else "no documents"
+    notes = [note_of(measure, found.value)]
+    if found.chance is not None:
+        notes.append(f"chance alone gives up to {found.chance:.2g}")
+    if measure in OF_SCORES and run.scoring != baseline.scoring:
+        notes.append("scored with other settings than the accepted run")
+    return found.value, "passed", "; ".join(filter(None, notes))
+
+
+def _incomparable(run: Run, baseline: Baseline) -> str:
+    """Why scores of the two can't be compared; empty where they can."""
+    if baseline.model_digest is None:
+        return "" if run.scoring == baseline.scoring else "the accepted run, unfinished, was scored in another way"
+    if run.model_digest == baseline.model_digest:
+        return ""
+    return (
+        f"scored by another model: {run.model} {run.model_digest[:8]}, accepted {baseline.model}"
+        f" {baseline.model_digest[:8]}; accept a run of this model"
+    )
