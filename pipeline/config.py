@@ -26,7 +26,9 @@ from rtdscan.pipeline.options import (
     section_of,
     show,
 )
+from rtdscan.pipeline.sections import NotifySettings, TallySettings
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.gates import Gate, GateError, parse_gates
 from rtdscan.transforms.settings import ScoreSettings, Section
 
 C = TypeVar("C", bound=Section)
@@ -65,6 +67,14 @@ class LogSettings(Section):
     )
 
 
+class ReportSettings(Section):
+    """What the page about a scan shows."""
+
+    enabled: bool = Field(True, description="write OUTPUT/report.html at the end of a scan")
+    by: tuple[str, ...] = Field((), description="columns by whose values the report compares documents")
+    text: bool = Field(True, description="the report quotes documents; otherwise counts, ids and names of files only")
+
+
 class ScanConfig(ScoreSettings):
     """All options of `rtdscan scan`."""
 
@@ -80,7 +90,30 @@ class ScanConfig(ScoreSettings):
         "fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
     )
     log: LogSettings = LogSettings()
+    gates: dict[str, Gate] = Field(
+        {}, description="bounds: name -> metric (default: the name), max, min, by (a column)"
+    )
+    tally: TallySettings = TallySettings()
+    notify: NotifySettings = NotifySettings()
+    report: ReportSettings = ReportSettings()
     beam: dict[str, Any] = Field({}, description="pipeline options for Beam by name; also after `--`")
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Columns by whose values counts are kept."""
+        return tuple(sorted({*self.tally.by, *(gate.by for gate in self.gates.values() if gate.by)}))
+
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _parsed_gates(cls, gates: Any) -> Any:
+        if not isinstance(gates, Mapping):
+            return gates
+        try:
+            return parse_gates(gates)
+        except GateError as error:
+            raise PydanticCustomError(
+                "rtdscan", "{message}", {"message": str(error), "key": ("gates", *error.key)}
+            ) from error
 
     @field_validator("runner")
     @classmethod
@@ -126,6 +159,7 @@ def load_config(
     files: Sequence[Path | str] = (),
     sets: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> C:
     """Merge and check options.
 
@@ -134,11 +168,12 @@ def load_config(
         files: YAML files; sections are merged, a later file wins, lists are replaced as a whole.
         sets: `a.b=value`, the value in YAML; these win over files.
         extra: What the program itself has decided, by nested name; wins over everything.
+        base: What holds where files and sets say nothing, by nested name.
 
     Raises:
         UserError: One line with file and line (or `--set`), key, value, and what was expected.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(base or {})
     places: dict[Key, str] = {}
     for new, where, folder in (*map(_read_file, map(Path, files)), *map(_read_set, sets)):
         if isinstance(new.get("allow"), str) and "allow" in cls.model_fields:
@@ -175,6 +210,8 @@ def _read_set(option: str) -> _Source:
         raise UserError(f"--set {name}: expected KEY=VALUE, e.g. --set thresholds.flag=0.7")
     place = f"--set {name}"
     value, inner = parse(text, lambda line: place)
+    if key[0] == "notify" and _holds_secret(key, value):
+        raise UserError(f"{place}: others can read a secret on a command line; put it into a --config file")
     if key[0] == "beam" and any(is_secret(str(part)) for rest in ((), *inner) for part in (*key, *rest)):
         raise UserError(f"{place}: others can read a secret on a command line; put it into a --config file")
     where: dict[Key, str] = {key[:depth]: place for depth in range(1, len(key) + 1)}
@@ -182,6 +219,13 @@ def _read_set(option: str) -> _Source:
     for part in reversed(key):
         value = {part: value}
     return value, where, Path()
+
+
+def _holds_secret(key: Key, value: Any) -> bool:
+    """Whether an option of `notify` tells what only the receiver should know: many a webhook's URL is its password."""
+    for part in reversed(key):
+        value = {part: value}
+    return bool(redacted(value) != value)
 
 
 def _read_words(path: Path, place: str) -> list[str]:
@@ -264,7 +308,7 @@ def _explain(cls: type[Section], values: Any, places: Mapping[Key, str], key: Ke
     if problem["type"] == "missing":
         return f"{place}: {name} is missing and has no default"
     unknown = problem["type"] == "extra_forbidden"
-    value = show(_find(values, key), secret=unknown and is_secret(name))
+    value = show(_find(values, key), secret=key[:1] == ("notify",) or (unknown and is_secret(name)))
     if unknown:
         return f"{place}: unknown key {name} (value {value}); {nearest(name, [option.key for option in options])}"
     names = dotted(tuple(part for part in key if isinstance(part, str)))

@@ -11,14 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rtdscan.transforms import storage
+from rtdscan.transforms.drift import Baseline
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.gates import Run
 from rtdscan.transforms.records import MANIFEST, BadFile, Done, WorkUnit
 from rtdscan.transforms.shards import Stamp, read_stamp
+from rtdscan.transforms.storage.files import TEMPORARY
+from rtdscan.transforms.tally import Tally
 
 MARKER = ".rtdscan.json"
 """File that makes a folder an OUTPUT of this program, and says of which INPUT."""
 
 RUN, MANIFEST_FILE, METRICS = "run.json", "manifest.parquet", "metrics.prom"
+
+BASELINE = "baseline.json"
+"""The accepted run; only `rtdscan accept` writes it, no scan removes it."""
 
 READERS = 16
 """Threads that read footers: enough to hide the latency of an object store."""
@@ -135,6 +142,65 @@ def write_run(output: str, run: Mapping[str, Any]) -> None:
     storage.put_bytes(storage.join(output, RUN), (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def read_run(output: str) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    found = storage.read_bytes(storage.join(output, RUN))
+    if found is None:
+        what = "is not finished: run its scan again" if is_output(output) else "is not an rtdscan output"
+        raise UserError(f"{output} {what}; expected a folder with {RUN}")
+    try:
+        run = json.loads(found)
+        finished_run(run)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{storage.join(output, RUN)} is damaged; run the scan again, it will write it anew") from error
+    return dict(run)
+
+
+def finished_run(run: Mapping[str, Any]) -> Run:
+    """What gates judge of a run.json."""
+    model = run["model"]
+    return Run(Tally.from_fields(run["tally"]), model["name"], model["digest"], run["scoring"])
+
+
+def summed_shards(output: str) -> tuple[Tally, str]:
+    """The tally of all shards there are, and the digest of how they were scored.
+
+    Raises:
+        UserError: There are none, or they were scored in several ways.
+    """
+    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
+    stamps = [stamp for stamp in (read_stamp(entry.path) for entry in shards) if stamp]
+    ways = {stamp.fingerprint.scoring for stamp in stamps}
+    if len(ways) != 1:
+        wrong = "shards of several models or settings" if ways else "no shards"
+        raise UserError(f"{output} holds {wrong}; run its scan again")
+    return sum((stamp.tally for stamp in stamps), start=Tally.zero()), ways.pop()
+
+
+def read_baseline(output: str) -> Baseline | None:
+    """The accepted run; None where there is none.
+
+    Raises:
+        UserError: baseline.json is damaged.
+    """
+    path = storage.join(output, BASELINE)
+    found = storage.read_bytes(path)
+    try:
+        return None if found is None else Baseline.from_fields(json.loads(found))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged; remove it, then accept a run: rtdscan accept {output}") from error
+
+
+def write_baseline(output: str, baseline: Baseline) -> None:
+    """Write baseline.json, whole or not at all."""
+    text = json.dumps(baseline.to_fields(), ensure_ascii=False, separators=(",", ":"))
+    storage.put_bytes(storage.join(output, BASELINE), (text + "\n").encode())
+
+
 def _unit_row(unit: WorkUnit, done: Done | None, stamp: Stamp | None) -> dict[str, Any]:
     tally = stamp.tally if stamp else None
     return {
@@ -193,4 +259,6 @@ def _occupied(output: str) -> bool:
         wrong = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
         raise UserError(f"OUTPUT {output}: {there} {wrong}; name a folder")
     # What a scan leaves that was killed before it put its marker.
-    return there == folder and any(name != storage.LOCK and not name.startswith(".tmp-") for name in os.listdir(folder))
+    return there == folder and any(
+        name != storage.LOCK and not name.startswith(TEMPORARY) for name in os.listdir(folder)
+    )

@@ -22,13 +22,16 @@ import pyarrow as pa
 from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
 from rtdscan.pipeline.contexts import SpanInContext, worst_spans
+from rtdscan.pipeline.gate import judge_run, warn
 from rtdscan.pipeline.planning import Plan, make_plan
 from rtdscan.pipeline.progress import metering
+from rtdscan.pipeline.report.writing import check_by, refresh_report
 from rtdscan.pipeline.summary import WORST_SHOWN, Summary, prometheus_text
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.gates import Run
 from rtdscan.transforms.job import Job, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
 from rtdscan.transforms.scorer import resolve_settings
@@ -72,6 +75,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
     """
     started = time.monotonic()
     folder.check(output, inputs)
+    folder.read_baseline(output)  # a damaged one is told before hours of work, not after
     with ExitStack() as held:
         if folder.is_output(output):  # busy is told at once, however long planning takes
             held.enter_context(storage.lock(output))
@@ -92,7 +96,10 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         bad = {shard for shard, one in done.items() if one.outcome == "bad"}  # what was scored of them once is history
         stamps = {shard: stamp for shard, stamp in stamps.items() if shard not in bad}
         stamps |= _stamps(output, [unit for unit in pending if unit.shard not in bad])
-        return _finish(prepared, config=config, inputs=inputs, stamps=stamps, done=done, started=started)
+        summary = _finish(prepared, config=config, inputs=inputs, stamps=stamps, done=done, started=started)
+        if summary.finished and config.report.enabled:
+            refresh_report(output)
+        return summary
 
 
 def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args: Sequence[str] = ()) -> Prepared:
@@ -103,6 +110,9 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
     plan = plan_input(inputs, config)
     columns = [get_column(plan.schema, name, where="INPUT") for name in config.output.columns]
+    for name in config.counted:
+        get_column(plan.schema, name, where="INPUT")
+    check_by(config.report.by, plan.schema, text=plan.text)
     attribute_schema(
         settings.output,
         dims=1,
@@ -116,6 +126,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
         id=config.input.id,
         settings=settings,
         bundle_digest=bundle.digest,
+        by=config.counted,
     )
     workers = default_workers() if config.workers == "auto" else config.workers
     return Prepared(plan, bundle, job, workers)
@@ -133,7 +144,7 @@ def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:
         inputs,
         text=config.input.text,
         id=config.input.id,
-        columns=config.output.columns,
+        columns=(*config.output.columns, *config.counted),
         text_mb=config.unit.text_mb,
         sample=config.input.sample,
     )
@@ -220,7 +231,7 @@ def _finish(
     bad += [(paths[shard], d.reason) for shard, d in sorted(done.items()) if d.outcome == "bad"]
     outcomes = Counter(done[unit.shard].outcome if unit.shard in done else "current" for unit in plan.units)
     summary = Summary(
-        output=job.output,
+        output=storage.printable(job.output),
         finished=not bad or config.on_bad_file == "quarantine",
         tally=tally,
         outcomes=dict(sorted(outcomes.items())),
@@ -234,7 +245,9 @@ def _finish(
         precision_note=_precision_note(bundle, config),
         warnings=_warnings(bundle, tally),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
+        judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring), config, output=job.output),
     )
+    warn(summary.judgement)
     folder.write_manifest(job.output, units=plan.units, done=done, stamps=stamps, bad_files=plan.bad)
     storage.put_bytes(storage.join(job.output, folder.METRICS), prometheus_text(summary, finished_at=time.time()))
     if summary.finished:

@@ -1,7 +1,7 @@
 """What a scan says at its end: to people as text, to jobs as JSON, to schedulers in Prometheus' format."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rtdscan.pipeline.contexts import SpanInContext
+from rtdscan.pipeline.gate import Judgement, print_judgement
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 WORST_SHOWN = 5
+BAD_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Summary:
         precision_note: What precision the flags are meant to have; None where nobody measured it.
         warnings: What a user should know.
         spans: The worst spans with their contexts; empty unless `log.text` allows it.
+        judgement: What the gates say.
     """
 
     output: str
@@ -50,6 +53,12 @@ class Summary:
     precision_note: str | None
     warnings: tuple[str, ...]
     spans: tuple[SpanInContext, ...] = ()
+    judgement: Judgement = field(default_factory=Judgement)
+
+    @property
+    def exit_status(self) -> int:
+        """0 done, 1 unfinished, 3 a gate said no."""
+        return 1 if not self.finished else 0 if self.judgement.passed else 3
 
     @property
     def tokens_per_second(self) -> float:
@@ -75,6 +84,7 @@ class Summary:
             "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
             "flag_precision": self.precision_note,
             "warnings": list(self.warnings),
+            **self.judgement.to_json(),
             **({"spans": [asdict(span) for span in self.spans]} if self.spans else {}),
         }
 
@@ -107,22 +117,26 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print("worst spans:", highlight=False)
     for span in summary.spans:
         console.print(_in_context(span), soft_wrap=True)
-    for path, reason in summary.bad:
-        console.print(f"bad: {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for path, reason in summary.bad[:BAD_SHOWN]:
+        told = reason if path in reason else f"{path}: {reason}"
+        console.print(f"bad: {told}", highlight=False, markup=False, soft_wrap=True)
+    if len(summary.bad) > BAD_SHOWN:
+        console.print(f"bad: {len(summary.bad) - BAD_SHOWN:,} more; see manifest.parquet", highlight=False)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    print_judgement(summary.judgement, console)
     state = "output" if summary.finished else "unfinished output (run the same command again)"
     console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _in_context(span: SpanInContext) -> Text:
-    line = Text(f"  {span.score:.3f}  …{_one_line(span.before)}")
-    line.append(f"[{_one_line(span.words)}]", style="bold red")
-    line.append(f"{_one_line(span.after)}…  ({span.file} row {span.row})")
+    line = Text(f"  {span.score:.3f}  …{one_line(span.before)}")
+    line.append(f"[{one_line(span.words)}]", style="bold red")
+    line.append(f"{one_line(span.after)}…  ({span.file} row {span.row})")
     return line
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text that can do nothing to a terminal: no line breaks, no control or invisible characters."""
     return "".join(c if c.isprintable() else "␣" if c.isspace() else "�" for c in text)
 
@@ -157,4 +171,20 @@ def prometheus_text(summary: Summary, *, finished_at: float) -> bytes:
     units = Gauge("rtdscan_units_by_outcome", "units by what was done", ["outcome"], registry=registry)
     for outcome, count in summary.outcomes.items():
         units.labels(outcome).set(count)
+    _gauge_gates(summary.judgement, registry)
     return generate_latest(registry)
+
+
+def _gauge_gates(judgement: Judgement, registry: CollectorRegistry) -> None:
+    """A gate is 1 unless one of its values failed; NaN where none could be judged."""
+    if judgement.verdicts:
+        gates = Gauge("rtdscan_gate_passed", "1 passed, 0 failed, NaN not judged", ["gate"], registry=registry)
+        for name in dict.fromkeys(verdict.gate for verdict in judgement.verdicts):
+            outcomes = {verdict.verdict for verdict in judgement.verdicts if verdict.gate == name}
+            passed = 1.0 if "passed" in outcomes else float("nan")
+            gates.labels(name).set(0.0 if "failed" in outcomes else passed)
+    if judgement.drift:
+        drift = Gauge("rtdscan_drift", "distance to the accepted run", ["measure"], registry=registry)
+        for name, measure in judgement.drift.items():
+            if measure["comparable"] and measure["value"] is not None:
+                drift.labels(name).set(measure["value"])

@@ -28,6 +28,7 @@ CLASSES: dict[str, type[Section] | None] = {
     "small-memory": ScanConfig,
     "gpu": ScanConfig,
     "chinese": ScanConfig,
+    "nightly": ScanConfig,
     "pretrain": None,  # tested with the training
 }
 """First part of a config file's name -> what it configures."""

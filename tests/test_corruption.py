@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from rtdscan.transforms.corruption import REGISTRY, Corrupted, Edit, Span, apply, compose
 from rtdscan.transforms.corruption.edits import inside_word, words_of
 from rtdscan.transforms.corruption.generator import generated
-from rtdscan.transforms.corruption.mixture import GENERATOR, Mixture, MixtureSettings
+from rtdscan.transforms.corruption.mixture import Mixture
+from rtdscan.transforms.settings import DEFAULT_KINDS, GENERATOR, MixtureSettings
 
 ENGLISH = (
     "The children's definition of photography wasn't usually accepted, because people believe that separate accounts "
@@ -204,3 +205,7 @@ def test_generator_samples() -> None:
 def test_wrong_settings(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         MixtureSettings.model_validate(wrong)
+
+
+def test_settings_name_every_kind() -> None:
+    assert set(DEFAULT_KINDS) == set(REGISTRY)

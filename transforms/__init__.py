@@ -2,10 +2,12 @@
 
 errors       what ends a program with one line
 settings     what a user can choose about scoring, typed and documented
+columns      the text column, and any column by its path
 tally        additive statistics of a scan
+drift        how far a run is from the accepted one
+gates        bounds on metrics -> verdicts
 records      the elements of the graph and the Arrow schemas, in one place
 storage      read, list and atomically commit on any file system
-columns      the text column, and any column by its path
 units        Parquet footers -> work units; a unit's rows
 words        text -> words, by character offsets
 windows      tokens -> token windows; and back (stitch)
@@ -14,6 +16,7 @@ electra      the shape and the weights of an ELECTRA checkpoint
 fetch        models from elsewhere -> a local directory
 bundle       a model directory: weights, tokenizer, calibration, card
 engines      run the network: the same numbers within a stated tolerance
+lexicon      what a word tells without its context; a frozen list of how rare words are
 readout      token logits -> word probabilities; candidates -> spans and decision
 tokens       texts -> flat arrays of tokens, words and windows
 forward      all windows of a chunk through the network

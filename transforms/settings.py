@@ -1,8 +1,9 @@
-"""What a user can choose about scoring: one typed tree, from which --help, the README's reference and errors come."""
+"""What a user can choose about scoring and about corrupting: typed trees, from which --help, the README's reference and
+errors come."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -71,3 +72,55 @@ class ScoreSettings(Section):
     )
     output: OutputSettings = OutputSettings()
     limits: Limits = Limits()
+
+
+GENERATOR = "generator"
+"""The kind of error that a generator model makes; only where one is at hand."""
+
+DEFAULT_KINDS: dict[str, float] = {
+    "spelling": 4, "keyboard": 2, "phonetic": 2, "letters": 3,
+    "agreement": 2, "article": 2, "preposition": 2, "tense": 2, "confusable": 2, "apostrophe": 1,
+    "wrong_word": 3, "synonym": 2, "repeated": 1, "swapped": 1, "missing": 1, "split": 1, "joined": 1,
+    "shuffled": 0.5, "foreign": 0.3, "gibberish": 0.3, "boilerplate": 0.7,
+    "ocr_light": 1.5, "ocr_medium": 1.5, "ocr_heavy": 1,
+    "mojibake": 0.7, "entities": 0.5, "replacement": 0.5, "markup": 0.7,
+}  # fmt: skip
+"""All kinds of errors that transforms/corruption makes, with the shares by which they are drawn.
+
+Weighted to what people do; a third is machines' damage."""
+
+
+class MixtureSettings(Section):
+    """How texts are corrupted for training and measuring."""
+
+    kinds: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        DEFAULT_KINDS, description=f"weight of each kind of error; kinds: {', '.join(DEFAULT_KINDS)}, {GENERATOR}"
+    )
+    clean: Share = Field(0.1, description="share of texts that are left as they are")
+    most: int = Field(3, ge=1, description="kinds of errors in one text at most")
+    rate: tuple[Share, Share] = Field(
+        (0.005, 0.1), description="share of a text's words that goes wrong: drawn between these, evenly by logarithm"
+    )
+    sentence_rate: tuple[Share, Share] = Field(
+        (0.05, 0.4), description="the same for kinds that act on sentences (shuffled, foreign, gibberish, boilerplate)"
+    )
+
+    @field_validator("kinds")
+    @classmethod
+    def _known_kinds(cls, kinds: dict[str, float]) -> dict[str, float]:
+        unknown = [kind for kind in kinds if kind not in DEFAULT_KINDS and kind != GENERATOR]
+        if unknown:
+            raise ValueError(
+                f"no such kind of error: {', '.join(unknown)}; there are {', '.join(DEFAULT_KINDS)}, {GENERATOR}"
+            )
+        if not any(kinds.values()):
+            raise ValueError("at least one kind needs a weight above 0")
+        return kinds
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "MixtureSettings":
+        for name in ("rate", "sentence_rate"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name}: {low} to {high} is no range above 0")
+        return self

@@ -23,6 +23,7 @@ from rtdscan.transforms import storage
 from rtdscan.transforms.columns import (
     Column,
     as_binary,
+    find_column,
     find_text_column,
     get_column,
     is_bytes_like,
@@ -88,6 +89,8 @@ def read_footer(path: str) -> Footer:
         # Metadata from the bytes at hand: no second read, which in a store is a second request.
         whole = pa.BufferReader(b"PAR1" + data + struct.pack("<I", len(data)) + b"PAR1")
         metadata = pq.read_metadata(whole)
+        if len(data) - metadata.serialized_size == 28:  # a signature; asked for such columns pyarrow aborts the process
+            raise FileProblem(f"{where} has encrypted columns: decrypt it first")
         schema = metadata.schema.to_arrow_schema()
     return Footer(metadata, schema, blake2b(data, digest_size=16).hexdigest())
 
@@ -211,9 +214,7 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
     with _told(where):
         _check_unchanged(unit)
         with storage.open_read(unit.file.path) as source:
-            # No read_dictionary: where a dictionary was given up it hashes all texts anew (1 GB: 270 s, 4 GB memory).
-            # Checksums are checked where the writer left some.
-            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True)
+            file = _open(source, text)
             schema = file.schema_arrow
             wanted = [get_column(schema, text, where=name)]
             wanted += [get_column(schema, other, where=name) for other in ((id,) if id else ()) + tuple(columns)]
@@ -224,6 +225,18 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
     if found != unit.rows:
         raise FileProblem(f"{where}: only {found} rows could be read")
     return pa.concat_tables(tables).combine_chunks()
+
+
+def _open(source: Any, text: str) -> pq.ParquetFile:
+    """Open a file for streaming. Checksums are checked where the writer left some."""
+    options = {"pre_buffer": False, "buffer_size": MIB, "page_checksum_verification": True}
+    file = pq.ParquetFile(source, **options)
+    found = find_column(file.schema_arrow, text)
+    if found is None or not pa.types.is_dictionary(found.type):
+        # Not read_dictionary: where a dictionary was given up it hashes all texts anew (1 GB: 270 s, 4 GB of memory).
+        return file
+    # A column that was a dictionary is made one anyway; read as one, its bytes need not be UTF-8.
+    return pq.ParquetFile(source, metadata=file.metadata, read_dictionary=[text], **options)
 
 
 def _check_unchanged(unit: WorkUnit) -> None:

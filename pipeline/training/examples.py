@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rtdscan.pipeline.training.settings import PretrainConfig
-from rtdscan.transforms.corruption.mixture import Mixture, MixtureSettings
+from rtdscan.transforms.corruption.mixture import Mixture
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.settings import MixtureSettings
 from rtdscan.transforms.windows import cut_windows, split_pieces, token_boundaries
 from rtdscan.transforms.words import codepoints
 

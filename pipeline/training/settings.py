@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rtdscan.transforms.corruption.mixture import MixtureSettings
-from rtdscan.transforms.settings import Section, Share
+from rtdscan.transforms.settings import MixtureSettings, Section, Share
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -4,63 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
 
 from rtdscan.transforms.corruption import REGISTRY, Corrupt, Corrupted, compose
 from rtdscan.transforms.corruption.generator import Sample, generated
 from rtdscan.transforms.corruption.wording import synonym
-from rtdscan.transforms.settings import Section, Share
-
-GENERATOR = "generator"
-
-DEFAULT_KINDS: dict[str, float] = {
-    "spelling": 4, "keyboard": 2, "phonetic": 2, "letters": 3,
-    "agreement": 2, "article": 2, "preposition": 2, "tense": 2, "confusable": 2, "apostrophe": 1,
-    "wrong_word": 3, "synonym": 2, "repeated": 1, "swapped": 1, "missing": 1, "split": 1, "joined": 1,
-    "shuffled": 0.5, "foreign": 0.3, "gibberish": 0.3, "boilerplate": 0.7,
-    "ocr_light": 1.5, "ocr_medium": 1.5, "ocr_heavy": 1,
-    "mojibake": 0.7, "entities": 0.5, "replacement": 0.5, "markup": 0.7,
-}  # fmt: skip
-"""Shares by which kinds are drawn. Weighted to what people do; a third is machines' damage."""
-
-
-class MixtureSettings(Section):
-    """How texts are corrupted for training and measuring."""
-
-    kinds: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        DEFAULT_KINDS, description=f"weight of each kind of error; kinds: {', '.join(REGISTRY)}, {GENERATOR}"
-    )
-    clean: Share = Field(0.1, description="share of texts that are left as they are")
-    most: int = Field(3, ge=1, description="kinds of errors in one text at most")
-    rate: tuple[Share, Share] = Field(
-        (0.005, 0.1), description="share of a text's words that goes wrong: drawn between these, evenly by logarithm"
-    )
-    sentence_rate: tuple[Share, Share] = Field(
-        (0.05, 0.4), description="the same for kinds that act on sentences (shuffled, foreign, gibberish, boilerplate)"
-    )
-
-    @field_validator("kinds")
-    @classmethod
-    def _known_kinds(cls, kinds: dict[str, float]) -> dict[str, float]:
-        unknown = [kind for kind in kinds if kind not in REGISTRY and kind != GENERATOR]
-        if unknown:
-            raise ValueError(
-                f"no such kind of error: {', '.join(unknown)}; there are {', '.join(REGISTRY)}, {GENERATOR}"
-            )
-        if not any(kinds.values()):
-            raise ValueError("at least one kind needs a weight above 0")
-        return kinds
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "MixtureSettings":
-        for name in ("rate", "sentence_rate"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name}: {low} to {high} is no range above 0")
-        return self
+from rtdscan.transforms.settings import GENERATOR, MixtureSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from rtdscan.transforms.storage.files import (
     remove_tree,
     stat,
 )
-from rtdscan.transforms.storage.listing import SUFFIXES, Entry, expand, expand_all, glob_root, list_files
+from rtdscan.transforms.storage.listing import SUFFIXES, Entry, covers, expand, expand_all, glob_root, list_files
 from rtdscan.transforms.storage.locks import LOCK, lock
 from rtdscan.transforms.storage.paths import is_local, join, local, printable
 
@@ -30,6 +30,7 @@ __all__ = [
     "SUFFIXES",
     "Entry",
     "clean_temporaries",
+    "covers",
     "exists",
     "expand",
     "expand_all",

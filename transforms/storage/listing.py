@@ -60,6 +60,18 @@ def glob_root(pattern: str) -> str:
     return _split(path)[0] if _is_glob(path) else path
 
 
+def covers(pattern: str, folder: str) -> bool:
+    """Whether an input takes in files of that folder, which need not exist."""
+    path, folder = _absolute(pattern), _absolute(folder)
+    if _is_file(path):
+        return False
+    root, parts = _split(path) if _is_glob(path) else (path, ["**"])
+    if not _stem(folder).startswith(_stem(root)):
+        return False
+    below = _stem(folder).removeprefix(_stem(root)).rstrip("/")
+    return _may_hold(parts, below.split("/")) if below else True
+
+
 def expand(pattern: str) -> list[Entry]:
     """The Parquet files that an input names: a file, a folder, or a glob (`*`, `?`, `[…]`, and `**` for any depth).
 

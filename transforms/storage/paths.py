@@ -12,6 +12,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HINTS = {
     errno.ENOSPC: "; free some space and run it again",
     errno.EDQUOT: "; free some space and run it again",
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f) and run it again",
     errno.EACCES: "; check its permissions and those of its folder",
     errno.EPERM: "; check its permissions and those of its folder",
     errno.EROFS: "; choose a folder that can be written to",
