@@ -46,8 +46,8 @@ setup(
     ],
     extras_require={
         "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
-        "train": ["matplotlib>=3.8", "tensorboard>=2.16"],
-        "evaluate": ["matplotlib>=3.8", "spylls>=0.1.7"],
+        "train": ["tensorboard>=2.16"],
+        "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
         "test": [
             "duckdb>=1.1",
             "hypothesis>=6.100",
@@ -59,6 +59,7 @@ setup(
             "pytest-cov>=6",
             "pytest-timeout>=2.3",
             "ruff>=0.9",
+            "scikit-learn>=1.5",  # the yardstick of our own metrics
             "selenium>=4.20",  # drives the headless Chromium that looks at the report
             "types-PyYAML",
             "types-psutil",

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from rtdscan.transforms.settings import Section
 
 PROGRAMS: dict[str, tuple[str, str]] = {
-    "accept": ("rtdscan.pipeline.accept", "make this run the baseline that later runs are compared with"),
     "demo": ("rtdscan.pipeline.demo", "scan the sample corpus that ships inside and show the result"),
-    "gate": ("rtdscan.pipeline.gate", "the quality gates again, without scanning; exit status 3 when one fails"),
     "plan": ("rtdscan.pipeline.plan", "what would be read: files, units, rows, tokens, time (footers only)"),
-    "report": ("rtdscan.pipeline.report", "one self-contained HTML page about a finished scan"),
-    "pretrain": ("rtdscan.pipeline.pretrain", "train a generator and a discriminator on your own corpus"),
     "scan": ("rtdscan.pipeline.scan", "the main job: find the words that do not belong, row for row"),
+    "report": ("rtdscan.pipeline.report", "one self-contained HTML page about a finished scan"),
+    "gate": ("rtdscan.pipeline.gate", "the quality gates again, without scanning; exit status 3 when one fails"),
+    "accept": ("rtdscan.pipeline.accept", "make this run the baseline that later runs are compared with"),
+    "evaluate": ("rtdscan.pipeline.evaluate", "how well a model finds known errors"),
+    "calibrate": ("rtdscan.pipeline.calibrate", "probabilities and thresholds that mean what they say"),
+    "lexicon": ("rtdscan.pipeline.lexicon", "word frequencies of a corpus, frozen into a bundle"),
+    "pretrain": ("rtdscan.pipeline.pretrain", "train a generator and a discriminator on your own corpus"),
 }
 """Name -> module and one line of help. A program stands here once it exists."""
 

@@ -18,10 +18,14 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from rtdscan.transforms.electra import SAFETENSORS_ONLY, ElectraShape, check_weights, parse_config
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.fetch import fetch_hub, fetch_url, is_hub_name, is_url
+from rtdscan.transforms.lexicon import LEXICAL, LEXICON_FILE, LISTED, Lexicon, read_lexicon
 from rtdscan.transforms.settings import Share
 
 DEFAULT = Path(__file__).with_name("data") / "bundle"
 """The bundle that ships inside the package."""
+
+NETWORK = ("largest", "mean", "first", "pieces")
+"""Features of a word from the network's output, see readout.word_features."""
 
 DEFAULT_WINDOW = 128
 """Tokens of a window of a model that does not say; what ELECTRA-Small was trained on."""
@@ -128,6 +132,11 @@ class Bundle:
         """A new tokenizer, with truncation and padding off."""
         return _open_tokenizer(self.path)
 
+    def lexicon(self) -> Lexicon | None:
+        """The lexicon, where there is one."""
+        where = self.path / LEXICON_FILE
+        return read_lexicon(where) if where.is_file() else None
+
 
 def load_bundle(model: str) -> Bundle:
     """Find a model, fetch it if it is elsewhere, and look it through.
@@ -202,6 +211,12 @@ def _read_card(path: Path, shape: ElectraShape) -> tuple[BundleCard, tuple[str, 
         raise UserError(f"{where}: {key}: {first['msg']} (it is {first['input']!r})") from error
     if card.window > shape.positions:
         raise UserError(f"{where}: window is {card.window}, but the network has only {shape.positions} positions")
+    listed = [name for name in card.readout.coefficients if name in LISTED]
+    if listed and not (path / LEXICON_FILE).is_file():
+        raise UserError(f"{where}: the readout has {', '.join(listed)}, but there is no {LEXICON_FILE} beside it")
+    unknown = [name for name in card.readout.coefficients if name not in (*NETWORK, *LEXICAL)]
+    if unknown:
+        raise UserError(f"{where}: the readout has {unknown[0]}; features: {', '.join((*NETWORK, *LEXICAL))}")
     if not -shape.layers - 1 <= card.embedding_layer <= shape.layers:
         raise UserError(
             f"{where}: embedding_layer is {card.embedding_layer}, expected {-shape.layers - 1} to {shape.layers}"

@@ -8,9 +8,10 @@ Shapes: N tokens, W words (both of many texts, one after the other), P token-wor
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +43,22 @@ class Pairs:
 
 
 def word_features(
-    names: Sequence[str], *, logit_N: NDArray[np.float32], pairs: Pairs, n_words: int
+    names: Sequence[str],
+    *,
+    logit_N: NDArray[np.float32],
+    pairs: Pairs,
+    n_words: int,
+    lexical: Mapping[str, Array] = MappingProxyType({}),
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Evidence about each word.
 
     Args:
-        names: Features wanted: `largest`, `mean`, `first` (logits of its pieces), `pieces` (log of their number).
+        names: Features wanted: `largest`, `mean`, `first` (logits of its pieces), `pieces` (log of their number), and
+            those of `lexical`.
         logit_N: The network's output.
         pairs: Pieces of words.
         n_words: W.
+        lexical: Name -> feature of all W words, from `lexicon.piece_features`.
 
     Returns:
         feature_WF in the order of `names`, and seen_W: False for words without a piece (their features are 0).
@@ -65,6 +73,7 @@ def word_features(
         "first": lambda: logit_P[first_P],
         "pieces": lambda: np.log(counts_W[seen_W].astype(np.float64)),
     }
+    columns |= {name: partial(np.compress, seen_W, feature_W) for name, feature_W in lexical.items()}
     feature_WF = np.zeros((n_words, len(names)))
     for at, name in enumerate(names):
         if len(first_P):
@@ -78,6 +87,7 @@ def word_probabilities(
     logit_N: NDArray[np.float32],
     pairs: Pairs,
     damaged_W: NDArray[np.bool_],
+    lexical: Mapping[str, Array] = MappingProxyType({}),
 ) -> NDArray[np.float32]:
     """Calibrated probability, for each word, that it does not belong.
 
@@ -89,13 +99,14 @@ def word_probabilities(
         logit_N: The network's output.
         pairs: Pieces of words.
         damaged_W: Words that hold characters which the tokenizer deletes as damage.
+        lexical: See `word_features`; those that the readout has.
 
     Returns:
         p_W in [0, 1].
     """
     coefficients = card.readout.coefficients or DEFAULT_COEFFICIENTS
     names = tuple(coefficients)
-    feature_WF, seen_W = word_features(names, logit_N=logit_N, pairs=pairs, n_words=len(damaged_W))
+    feature_WF, seen_W = word_features(names, logit_N=logit_N, pairs=pairs, n_words=len(damaged_W), lexical=lexical)
     # Column by column: a matrix product's rounding may depend on the number of rows, and so on a word's neighbours.
     z_W = np.full(len(damaged_W), card.readout.intercept)
     for at, weight in enumerate(coefficients.values()):
@@ -106,10 +117,21 @@ def word_probabilities(
     return p_W.astype(np.float32)
 
 
-def token_probabilities(card: BundleCard, logit_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probability of each token as if it were a word of one piece."""
+def token_probabilities(
+    card: BundleCard,
+    logit_N: NDArray[np.float32],
+    *,
+    pairs: Pairs | None = None,
+    lexical: Mapping[str, Array] = MappingProxyType({}),
+) -> NDArray[np.float32]:
+    """Probability of each token as if it were a word of one piece with the letters of the word it belongs to."""
     own = Pairs(np.arange(len(logit_N)), np.arange(len(logit_N)))
-    return word_probabilities(card, logit_N=logit_N, pairs=own, damaged_W=np.zeros(len(logit_N), dtype=bool))
+    of_tokens = {name: np.zeros(len(logit_N)) for name in lexical}  # a token in no word: the letters say nothing
+    for name, feature_W in lexical.items():
+        assert pairs is not None, "letters are known by words"
+        of_tokens[name][pairs.token_P] = feature_W[pairs.word_P]
+    undamaged_N = np.zeros(len(logit_N), dtype=bool)
+    return word_probabilities(card, logit_N=logit_N, pairs=own, damaged_W=undamaged_N, lexical=of_tokens)
 
 
 def sigmoid(z: Array) -> Array:

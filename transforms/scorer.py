@@ -20,11 +20,13 @@ from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.engines import Engine, load_engine, resolve
 from rtdscan.transforms.forward import run_windows
+from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
 from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import ScoreSettings, Thresholds
 from rtdscan.transforms.stored import PieceScores, piece_scores, refloored, stored_columns
 from rtdscan.transforms.tokens import Piece, make_chunk
+from rtdscan.transforms.words import codepoints
 
 CHUNK_BYTES = 8 << 20
 """Text whose windows are sorted by length and compared with each other at once; holds a unit of the default size."""
@@ -42,12 +44,14 @@ class Scorer:
     Attributes:
         bundle: The model.
         engine: What runs it.
+        lexicon: The bundle's, where it has one.
         settings: Resolved: engine, precision, window and thresholds are given.
     """
 
     bundle: Bundle
     engine: Engine
     settings: ScoreSettings
+    lexicon: Lexicon | None = None
 
     @staticmethod
     def load(model: str = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
@@ -69,7 +73,7 @@ class Scorer:
         """As `load`, from a bundle that is already there."""
         settings = resolve_settings(settings, bundle)
         engine = load_engine(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
-        return Scorer(bundle, engine, settings)
+        return Scorer(bundle, engine, settings, bundle.lexicon())
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
         """The same network with other thresholds, `ignore`, `allow` and outputs."""
@@ -182,7 +186,18 @@ class Scorer:
         window = settings.window or self.bundle.card.window
         chunk = make_chunk(pieces, tokenizer=self.bundle.tokenizer(), window=window, unknown=special.unk)
         forward = run_windows(chunk, engine=self.engine, special=special, tokens=settings.batch_tokens)
-        return piece_scores(chunk, forward, card=self.bundle.card, settings=settings)
+        names = [name for name in self.bundle.card.readout.coefficients if name in LEXICAL]
+        letters_WF = piece_features(
+            names,
+            codes_P=[codepoints(piece.text) for piece in pieces] if names else [],
+            first_char_P=[piece.first_char for piece in pieces],
+            words_P=chunk.words_P,
+            start_W=chunk.start_W,
+            end_W=chunk.end_W,
+            lexicon=self.lexicon,
+        )
+        lexical = dict(zip(names, letters_WF.T, strict=True))
+        return piece_scores(chunk, forward, card=self.bundle.card, settings=settings, lexical=lexical)
 
     def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
         """Add n_flagged, spans and decision to stored columns."""

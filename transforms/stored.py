@@ -5,7 +5,7 @@ Stored columns are what a scan pays the network for; `readout.present` makes the
 Shapes: P pieces, W words, N tokens, U documents, D hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +52,19 @@ class PieceScores:
     failed: dict[int, str]
 
 
-def piece_scores(chunk: Chunk, forward: Forward, *, card: BundleCard, settings: ScoreSettings) -> PieceScores:
+def piece_scores(
+    chunk: Chunk,
+    forward: Forward,
+    *,
+    card: BundleCard,
+    settings: ScoreSettings,
+    lexical: Mapping[str, NDArray[np.float64]],
+) -> PieceScores:
     """Read the network's output of a chunk out into scores of its pieces."""
     n_pieces = len(chunk.document_P)
-    p_W = word_probabilities(card, logit_N=forward.logit_N, pairs=chunk.pairs, damaged_W=chunk.damaged_W)
+    p_W = word_probabilities(
+        card, logit_N=forward.logit_N, pairs=chunk.pairs, damaged_W=chunk.damaged_W, lexical=lexical
+    )
     piece_W = np.repeat(np.arange(n_pieces), chunk.words_P)
     piece_B = np.repeat(np.arange(n_pieces), chunk.windows_P)
     max_P = np.zeros(n_pieces, dtype=np.float32)
@@ -65,7 +74,7 @@ def piece_scores(chunk: Chunk, forward: Forward, *, card: BundleCard, settings: 
     every_W = np.ones(len(p_W), dtype=bool)
     tokens = None
     if settings.output.tokens:
-        p_N = token_probabilities(card, forward.logit_N)
+        p_N = token_probabilities(card, forward.logit_N, pairs=chunk.pairs, lexical=lexical)
         tokens = Marks(chunk.tokens_P, chunk.start_N, chunk.end_N, p_N)
     return PieceScores(
         document_P=chunk.document_P,

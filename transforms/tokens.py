@@ -182,4 +182,3 @@ def _counts(values: Iterable[int]) -> NDArray[np.int64]:
 
 def _flat(arrays: Sequence[NDArray[Any]], dtype: type = np.int32) -> NDArray[Any]:
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
-

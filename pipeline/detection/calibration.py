@@ -1,0 +1,176 @@
+"""From measured words to the fields of bundle.json that the scan uses.
+
+readout {coefficients, intercept}   calibration {slope, intercept}   thresholds {floor, flag, review, drop}
+flag_precision {precision, measured, low, high, rate, on}            metrics.calibration: all that was measured
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtdscan.pipeline.detection.bundles import card_of
+from rtdscan.pipeline.detection.measuring import Measured
+from rtdscan.pipeline.detection.refit import Refit, choose_words, feature_names, refit
+from rtdscan.pipeline.detection.reliability import (
+    Bin,
+    Threshold,
+    bins_of,
+    calibration_error,
+    document_thresholds,
+    prior_weights,
+    probability,
+    threshold_for,
+)
+from rtdscan.pipeline.detection.settings import CalibrateConfig
+from rtdscan.pipeline.detection.truth import told_of_documents
+from rtdscan.transforms.bundle import Bundle
+
+FLOOR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What calibrate found.
+
+    Attributes:
+        card: bundle.json as it is to be.
+        fit: The readout.
+        rate: Share of wrong words that all holds for.
+        thresholds: For each wanted precision.
+        table_before, table_after: Reliability at that rate.
+        error_before, error_after: Expected calibration error.
+        notes: What a user has to know.
+    """
+
+    card: dict[str, Any]
+    fit: Refit
+    rate: float
+    thresholds: list[Threshold]
+    table_before: list[Bin]
+    table_after: list[Bin]
+    error_before: float
+    error_after: float
+    notes: tuple[str, ...]
+
+
+def calibrate(
+    measured: Measured, *, config: CalibrateConfig, precision: float, expected: float | None, seed: int, keep: bool
+) -> Calibrated:
+    """Fit the readout and its calibration, choose thresholds.
+
+    Args:
+        measured: Labelled words.
+        config: Ridge, folds, wanted precisions.
+        precision: What flags are to have.
+        expected: Share of wrong words in the corpus to be scanned; None: as in the labelled text.
+        seed: Of the folds.
+        keep: Leave the readout as it is.
+    """
+    evidence, truth, bundle = measured.evidence, measured.truth, measured.scorer.bundle
+    synthetic = measured.labelled.synthetic
+    told_W = told_of_documents(truth)
+    words = choose_words(evidence, truth, told_W, synthetic=synthetic)
+    names = feature_names(bundle.card, evidence, synthetic=synthetic)
+    found = refit(
+        bundle.card, evidence, words,
+        names=names, ridge=config.ridge, folds=config.folds, seed=seed, expected=expected, keep=keep,
+    )  # fmt: skip
+    counted_W = truth.counted_W & ~told_W
+    wrong_W = truth.wrong_W[counted_W]
+    p_before = evidence.probability(bundle.card)[counted_W]
+    p_after = evidence.settled(probability(found.logit_W, found.slope, found.shift))[counted_W]
+    weight_W = prior_weights(wrong_W, expected)
+    before, after = (bins_of(p_W, wrong_W, weight_W=weight_W) for p_W in (p_before, p_after))
+    wanted = sorted({*config.precisions, precision})
+    thresholds = [threshold_for(each, p_after, wrong_W, expected=expected) for each in wanted]
+    review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
+    chosen, notes = _choose(thresholds, precision)
+    rate = expected or float(wrong_W.mean())
+    measured_here = {
+        **_about(measured.labelled.source),
+        "words": len(wrong_W),
+        "base_rate": float(wrong_W.mean()),
+        "expected_rate": rate,
+        "cross_validated": {"before": _brief(found.before), "after": _brief(found.after), "kept": found.kept},
+        "calibration_error": {"before": calibration_error(before), "after": calibration_error(after)},
+        "thresholds": [threshold.to_json() for threshold in thresholds],
+    }
+    card = _card(bundle, found, chosen, review=review, drop=drop, about=measured_here)
+    return Calibrated(
+        card, found, rate, thresholds, before, after, calibration_error(before), calibration_error(after), notes
+    )
+
+
+def _card(
+    bundle: Bundle, found: Refit, chosen: Threshold | None, *, review: float, drop: float, about: dict[str, Any]
+) -> dict[str, Any]:
+    flag = 0.5 if chosen is None or chosen.threshold is None else chosen.threshold
+    card = card_of(bundle)
+    return card | {
+        "readout": {"coefficients": found.coefficients, "intercept": found.intercept},
+        "calibration": {"slope": found.slope, "intercept": found.shift},
+        "thresholds": {"floor": min(FLOOR, flag / 2), "flag": flag, "review": review, "drop": drop},
+        "flag_precision": _flag_precision(chosen, rate=about["expected_rate"], source=about),
+        "metrics": {**card["metrics"], "calibration": about},
+    }
+
+
+def section(found: Calibrated, *, synthetic: bool) -> str:
+    """What the model card says about it."""
+    about = found.card["metrics"]["calibration"]
+    before, after = found.fit.before.average_precision, found.fit.after.average_precision
+    made = " (errors made by `--corrupt`)" if synthetic else ""
+    lines = [
+        f"Fitted on {about['words']:,} words of {about['documents']:,} documents ({', '.join(about['data'])}), "
+        f"{about['base_rate']:.2%} of them wrong{made}, for text in which {found.rate:.2%} are. Expected calibration "
+        f"error there {found.error_after:.4f} (before: {found.error_before:.4f}). The readout was "
+        f"{'kept' if found.fit.kept else 'fitted anew'}: average precision, cross-validated, {before:.3f} before, "
+        f"{after:.3f} after.",
+        "",
+        "| precision | threshold | measured (95 %) | recall |",
+        "|---|---|---|---|",
+    ]
+    for row in found.thresholds:
+        if row.threshold is None:
+            lines.append(f"| {row.wanted:g} | not reached | | |")
+        else:
+            low, high = row.interval
+            measured = f"{row.precision:.3f} ({low:.3f} to {high:.3f})"
+            lines.append(f"| {row.wanted:g} | {row.threshold:g} | {measured} | {row.recall:.3f} |")
+    if synthetic:
+        lines += ["", "Errors that people and machines make are harder to find than these: expect less on real text."]
+    return "\n".join(lines)
+
+
+def _choose(thresholds: list[Threshold], precision: float) -> tuple[Threshold | None, tuple[str, ...]]:
+    """The threshold of that precision, or of the highest below it that is reached."""
+    reached = [row for row in thresholds if row.threshold is not None and row.wanted <= precision]
+    if reached and reached[-1].wanted == precision:
+        return reached[-1], ()
+    missed = f"no threshold reaches a precision of {precision:g} here"
+    if reached:
+        return reached[-1], (f"{missed}; words are flagged at {reached[-1].wanted:g} instead",)
+    return None, (f"{missed}, nor any lower one that was asked for; thresholds.flag is 0.5",)
+
+
+def _flag_precision(chosen: Threshold | None, *, rate: float, source: dict[str, Any]) -> dict[str, Any] | None:
+    if chosen is None:
+        return None
+    kind = "made-up errors in" if source["corrupted"] else "labelled errors of"
+    return {
+        "precision": chosen.wanted,
+        "measured": round(chosen.precision, 4),
+        "low": round(chosen.interval[0], 4),
+        "high": round(chosen.interval[1], 4),
+        "rate": rate,
+        "on": f"{kind} {', '.join(source['data'])} ({source['documents']:,} documents), {rate:.2%} of words wrong",
+    }
+
+
+def _about(source: dict[str, Any]) -> dict[str, Any]:
+    """The source without folders: a bundle travels."""
+    return {**source, "data": [Path(path).name for path in source["data"]]}
+
+
+def _brief(figures: Any) -> dict[str, float]:
+    return {name: round(float(getattr(figures, name)), 5) for name in ("auroc", "average_precision", "f05")}

@@ -1,0 +1,194 @@
+"""Labelled text: Parquet with spans, or a clean corpus that is corrupted on the way.
+
+Labelled Parquet has a text column and `spans`, a list<struct<start, end, …>> of character offsets, end exclusive, of
+what is wrong; `kind` in it names the kind of error. Words that overlap `ignore_spans` are left out of every count.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rtdscan.transforms import storage
+from rtdscan.transforms.columns import describe, find_text_column
+from rtdscan.transforms.corruption import REGISTRY
+from rtdscan.transforms.corruption.mixture import Mixture
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.records import WorkUnit
+from rtdscan.transforms.settings import MixtureSettings
+from rtdscan.transforms.units import plan_file, read_footer, read_unit
+
+UNIT_MB = 0.5
+"""Text that is read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Stretches of several texts, flat.
+
+    Attributes:
+        document_S: Text of each span.
+        start_S, end_S: Character offsets, end exclusive.
+        kind_S: Kind of error; "" where it has none.
+    """
+
+    document_S: NDArray[np.int64]
+    start_S: NDArray[np.int64]
+    end_S: NDArray[np.int64]
+    kind_S: NDArray[np.str_]
+
+    @staticmethod
+    def of(spans: Sequence[tuple[int, int, int, str]]) -> "Spans":
+        """From (document, start, end, kind)."""
+        document, start, end, kind = zip(*spans, strict=True) if spans else ((), (), (), ())
+        numbers = [np.array(column, dtype=np.int64) for column in (document, start, end)]
+        return Spans(numbers[0], numbers[1], numbers[2], np.array(kind, dtype=np.str_))
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Texts and what is wrong with them.
+
+    Attributes:
+        texts: D texts.
+        wrong: What is wrong.
+        ignored: What counts neither as wrong nor as right.
+        synthetic: Whether the errors were made by this program.
+        source: Where it comes from, for reports.
+    """
+
+    texts: list[str]
+    wrong: Spans
+    ignored: Spans
+    synthetic: bool = False
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def document_kinds(self) -> list[str]:
+        """Kinds among the spans that are to be told of a whole document."""
+        return [kind for kind in sorted(set(self.wrong.kind_S.tolist())) if is_document_kind(kind)]
+
+
+def is_document_kind(kind: str) -> bool:
+    """Whether it is a kind of corruption whose words may each be right."""
+    return kind in REGISTRY and REGISTRY[kind].level == "document"
+
+
+def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled:
+    """Read labelled Parquet.
+
+    Args:
+        inputs: Files, folders, globs.
+        text: Text column; default: the only one.
+
+    Raises:
+        UserError: There is no such file or column, or a span lies outside its text.
+    """
+    texts: list[str] = []
+    spans: dict[str, list[tuple[int, int, int, str]]] = {"spans": [], "ignore_spans": []}
+    for unit, column in _units(inputs, text=text):
+        schema = read_footer(unit.file.path).schema
+        if "spans" not in schema.names:
+            raise UserError(
+                f"{unit.file.path} has no column 'spans' (list<struct<start, end>>); its columns: {describe(schema)}; "
+                "to measure on a clean corpus add --corrupt"
+            )
+        names = [name for name in spans if name in schema.names]
+        rows = read_unit(unit, text=column, columns=names)
+        for name in names:
+            _check_type(schema.field(name), where=unit.file.path)
+        decoded = [value.decode("utf-8", "replace") if value else "" for value in rows["text"].to_pylist()]
+        for name in names:
+            for at, listed in enumerate(rows[name].to_pylist()):
+                for span in listed or ():
+                    start, end = span["start"], span["end"]
+                    if start is None or end is None or not 0 <= start <= end <= len(decoded[at]):
+                        raise UserError(
+                            f"{unit.file.path} row {unit.first_row + at}: {name} has {start} to {end}, but the text "
+                            f"has {len(decoded[at])} characters; offsets count Unicode characters, end exclusive"
+                        )
+                    spans[name].append((len(texts) + at, start, end, str(span.get("kind") or "")))
+        texts += decoded
+    if not texts:
+        raise UserError(f"{', '.join(inputs)}: holds no rows")
+    source = {"data": [str(path) for path in inputs], "documents": len(texts), "corrupted": False}
+    return Labelled(texts, Spans.of(spans["spans"]), Spans.of(spans["ignore_spans"]), source=source)
+
+
+def corrupt_corpus(
+    inputs: Sequence[str], mixture: MixtureSettings, *, seed: int, text: str | None = None, documents: int | None = None
+) -> Labelled:
+    """Corrupt a clean corpus.
+
+    Args:
+        inputs: Files, folders, globs.
+        mixture: Kinds of errors and rates.
+        seed: Of the choice of documents and of the errors.
+        text: Text column; default: the only one.
+        documents: So many, chosen at random over the corpus; None: all.
+
+    Raises:
+        UserError: There is no such file or column.
+    """
+    texts = sample_texts(inputs, text=text, documents=documents, seed=seed)
+    if not texts:
+        raise UserError(f"{', '.join(inputs)}: holds no text")
+    corrupted = Mixture(mixture).corrupt_all(texts, seed=seed)
+    wrong = [(at, s.start, s.end, s.kind) for at, made in enumerate(corrupted) for s in made.spans]
+    source = {
+        "data": [str(path) for path in inputs],
+        "documents": len(texts),
+        "corrupted": True,
+        "seed": seed,
+        "mixture": "default" if mixture == MixtureSettings() else mixture.model_dump(mode="json"),
+    }
+    return Labelled([made.text for made in corrupted], Spans.of(wrong), Spans.of([]), synthetic=True, source=source)
+
+
+def sample_texts(inputs: Sequence[str], *, text: str | None, documents: int | None, seed: int) -> list[str]:
+    """Texts that are not blank: all in order, or so many from random units; the same for the same seed."""
+    planned = _units(inputs, text=text)
+    rng = np.random.default_rng((seed, 1))
+    if documents is None:
+        return [found for unit, column in planned for found in _texts(unit, column)]
+    chosen: list[str] = []
+    each = max(1, -(-2 * documents // max(len(planned), 1)))
+    for at in rng.permutation(len(planned)).tolist():
+        found = _texts(*planned[at])
+        kept = rng.permutation(len(found))[:each]
+        chosen += [found[row] for row in np.sort(kept).tolist()]
+        if len(chosen) >= documents:
+            break
+    return chosen[:documents]
+
+
+def iterate_texts(inputs: Sequence[str], *, text: str | None) -> Iterator[list[str]]:
+    """All texts that are not blank, a few hundred kB at a time."""
+    for unit, column in _units(inputs, text=text):
+        yield _texts(unit, column)
+
+
+def _units(inputs: Sequence[str], *, text: str | None) -> list[tuple[WorkUnit, str]]:
+    _, entries = storage.expand_all(inputs)
+    units: list[tuple[WorkUnit, str]] = []
+    for entry in entries:
+        footer = read_footer(entry.path)
+        column = find_text_column(footer.schema, text, where=storage.printable(entry.path))
+        units += ((unit, column) for unit in plan_file(entry, text=column, text_mb=UNIT_MB, footer=footer)[1])
+    return units
+
+
+def _texts(unit: WorkUnit, column: str) -> list[str]:
+    values = read_unit(unit, text=column)["text"].to_pylist()
+    decoded = (value.decode("utf-8", "replace") for value in values if value)
+    return [found for found in decoded if found.strip()]
+
+
+def _check_type(column: "pa.Field[Any]", *, where: str) -> None:
+    type_ = column.type
+    listed = pa.types.is_list(type_) or pa.types.is_large_list(type_)
+    names = [field.name for field in type_.value_type] if listed and pa.types.is_struct(type_.value_type) else []
+    if "start" not in names or "end" not in names:
+        raise UserError(f"{where}: column '{column.name}' is {type_}; expected list<struct<start: int, end: int, …>>")

@@ -1,0 +1,195 @@
+"""Do probabilities mean what they say, and from which on is a flag right as often as wanted?
+
+Shapes: W words, B bins, G distinct probabilities, D documents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdscan.pipeline.detection.logistic import fit
+from rtdscan.pipeline.detection.metrics import Curve, Interval, wilson
+from rtdscan.transforms.readout import sigmoid
+
+Floats = NDArray[np.float64]
+
+LEAST_FLAGGED = 20
+"""Words that a threshold must flag, or its precision is an accident."""
+
+QUIET = 0.98
+"""Share of documents without errors that are to stay below `thresholds.review`."""
+
+ROTTEN = 0.2
+"""A document with this share of wrong words is meant to be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Words of about one probability.
+
+    Attributes:
+        low, high: Bounds of the probability, the upper one exclusive but in the last bin.
+        words: How many there are, weighted to the expected rate of errors.
+        mean: Their mean probability.
+        rate: Their share of wrong words.
+        interval: Of `rate`, Wilson's, 95 %.
+    """
+
+    low: float
+    high: float
+    words: float
+    mean: float
+    rate: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where flags reach a precision.
+
+    Attributes:
+        wanted: Precision that was asked for.
+        threshold: Words at or above it are flagged; None: no threshold that flags LEAST_FLAGGED words reaches it.
+        precision, interval: As measured there, with Wilson's 95 % interval.
+        recall: Share of the wrong words that are flagged.
+        flagged: Share of all words that are flagged.
+    """
+
+    wanted: float
+    threshold: float | None
+    precision: float = float("nan")
+    interval: Interval = (0.0, 1.0)
+    recall: float = 0.0
+    flagged: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name; what does not exist is null."""
+        values = asdict(self)
+        values["interval"] = list(self.interval)
+        return values | ({"precision": None, "interval": None} if self.threshold is None else {})
+
+
+def shift(rate: float, expected: float) -> float:
+    """What a change of the share of errors adds to every logit (Saerens et al., 2002: only the prior has changed)."""
+    return float(np.log(expected / (1 - expected)) - np.log(rate / (1 - rate)))
+
+
+def prior_weights(wrong_W: NDArray[np.bool_], expected: float | None) -> Floats:
+    """Weights under which the share of wrong words is `expected`; they sum to W. None: all 1."""
+    rate = float(wrong_W.mean())
+    if expected is None:
+        return np.ones(len(wrong_W))
+    return np.where(wrong_W, expected / rate, (1 - expected) / (1 - rate))
+
+
+def platt(logit_W: Floats, wrong_W: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and intercept of p = sigmoid(slope * logit + intercept) of greatest likelihood (J. Platt, 1999)."""
+    # Standardised prior zero and a ridge of one: an observation's worth, so that separable words stay finite.
+    found = fit(logit_W[:, None], wrong_W, ridge=1.0)
+    return float(found.coefficient_F[0]), found.intercept
+
+
+def bins_of(p_W: Floats, wrong_W: NDArray[np.bool_], *, weight_W: Floats, bins: int = 10) -> list[Bin]:
+    """The reliability table: bins of equal width, those without words left out."""
+    which_W = np.minimum((p_W * bins).astype(np.int64), bins - 1)
+    words_B = np.bincount(which_W, weight_W, minlength=bins)
+    mean_B = np.bincount(which_W, weight_W * p_W, minlength=bins) / np.maximum(words_B, 1e-300)
+    rate_B = np.bincount(which_W, weight_W * wrong_W, minlength=bins) / np.maximum(words_B, 1e-300)
+    # Weighted words are worth fewer observations (L. Kish: square of the sum over sum of squares).
+    worth_B = words_B**2 / np.maximum(np.bincount(which_W, weight_W**2, minlength=bins), 1e-300)
+    return [
+        Bin(
+            low=at / bins,
+            high=(at + 1) / bins,
+            words=float(words_B[at]),
+            mean=float(mean_B[at]),
+            rate=float(rate_B[at]),
+            interval=wilson(float(rate_B[at] * worth_B[at]), float(worth_B[at])),
+        )
+        for at in np.flatnonzero(words_B > 0).tolist()
+    ]
+
+
+def calibration_error(table: Sequence[Bin]) -> float:
+    """Expected calibration error: mean distance between probability and share of wrong words, by words."""
+    words = sum(bin_.words for bin_ in table)
+    return sum(bin_.words * abs(bin_.mean - bin_.rate) for bin_ in table) / max(words, 1e-300)
+
+
+def threshold_for(
+    precision: float, p_W: Floats, wrong_W: NDArray[np.bool_], *, expected: float | None = None
+) -> Threshold:
+    """The lowest threshold whose flags are right as often as wanted.
+
+    Args:
+        precision: Wanted.
+        p_W: Probabilities, rounded to float32 as the scan stores them.
+        wrong_W: Labels.
+        expected: Share of wrong words where the threshold will be used; None: as here.
+    """
+    rate = float(wrong_W.mean())
+    up, down = (1.0, 1.0) if expected is None else (expected / rate, (1 - expected) / (1 - rate))
+    curve = Curve.of(p_W.astype(np.float32).astype(np.float64), wrong_W)
+    hits_G, false_G = curve.wrong_G * up, curve.right_G * down
+    precision_G = hits_G / np.maximum(hits_G + false_G, 1e-300)
+    enough_G = curve.wrong_G + curve.right_G >= LEAST_FLAGGED
+    fits = np.flatnonzero((precision_G >= precision) & enough_G)
+    if not len(fits):
+        return Threshold(precision, None)
+    at = int(fits[-1])
+    flagged = float(hits_G[at] + false_G[at])
+    worth = flagged**2 / float(curve.wrong_G[at] * up**2 + curve.right_G[at] * down**2)
+    below = curve.score_G[at + 1] if at + 1 < len(curve.score_G) else 0.0
+    return Threshold(
+        wanted=precision,
+        threshold=_between(float(below), float(curve.score_G[at])),
+        precision=float(precision_G[at]),
+        interval=wilson(float(precision_G[at]) * worth, worth),
+        recall=float(curve.recall_G[at]),
+        flagged=flagged / len(p_W),
+    )
+
+
+def document_thresholds(
+    p_W: Floats, wrong_W: NDArray[np.bool_], document_W: NDArray[np.int64], *, documents: int
+) -> tuple[float, float]:
+    """When a document is reviewed, and when dropped.
+
+    review: documents without errors stay below with a chance of QUIET. What a document would score without its errors
+    is the mean over its right words. drop: half of the documents that are at least ROTTEN lie above, but no more than
+    one document in a thousand without errors; without twenty such documents, four times `review`.
+
+    Returns:
+        review, drop.
+    """
+    right_D = np.bincount(document_W[~wrong_W], minlength=documents)
+    sum_D = np.bincount(document_W[~wrong_W], p_W[~wrong_W], minlength=documents)
+    clean = sum_D[right_D > 0] / right_D[right_D > 0]
+    words_D = np.bincount(document_W, minlength=documents)
+    score_D = np.bincount(document_W, p_W, minlength=documents) / np.maximum(words_D, 1)
+    rotten_D = (words_D > 0) & (words_D - right_D >= ROTTEN * words_D)
+    review = float(np.quantile(clean, QUIET))
+    drop = float(np.median(score_D[rotten_D])) if rotten_D.sum() >= 20 else 4 * review
+    drop = max(drop, float(np.quantile(clean, 0.999)), 2 * review)
+    return _round(review), min(1.0, _round(drop))
+
+
+def probability(logit_W: Floats, slope: float, intercept: float) -> Floats:
+    """sigmoid(slope * logit + intercept)."""
+    return sigmoid(slope * logit_W + intercept)
+
+
+def _between(low: float, high: float) -> float:
+    """The roundest number above `low` and at most `high`, as float32, which the scan compares in."""
+    for digits in range(2, 12):
+        rounded = float(np.floor(high * 10**digits) / 10**digits)
+        if np.float32(rounded) > np.float32(low):
+            return rounded
+    return high
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -1,0 +1,88 @@
+"""`rtdscan evaluate LABELLED`: how well a model finds known errors, beside two simple detectors."""
+
+import argparse
+import json
+import os
+import sys
+
+from rtdscan.pipeline.config import load_config
+from rtdscan.pipeline.detection.arguments import add_data_arguments
+from rtdscan.pipeline.detection.settings import EvaluateConfig
+
+HELP = (
+    "Measure how well a model finds known errors, by words, beside a spelling checker and the rarity of words.\n\n"
+    "LABELLED has a text column and `spans`, a list<struct<start, end>> of character offsets of what is wrong, maybe\n"
+    "with `kind`; words that overlap `ignore_spans` are not counted. Any clean corpus serves with --corrupt: errors\n"
+    "are made in it first."
+)
+CONFIG = EvaluateConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """LABELLED and how to read it."""
+    parser.add_argument("--plot", metavar="FILE.png", help="draw precision-recall curves")
+    add_data_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, show, draw."""
+    config = load_config(EvaluateConfig, files=args.config, sets=args.set)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from rich.console import Console
+
+    from rtdscan.pipeline.detection.baselines import baseline_scores
+    from rtdscan.pipeline.detection.measuring import EASIER, measure_model
+    from rtdscan.pipeline.detection.plots import check_plot, plot_precision_recall
+    from rtdscan.pipeline.detection.tables import (
+        MODEL,
+        documents_table,
+        kinds_table,
+        make_report,
+        overall_table,
+        word_rows,
+    )
+
+    check_plot(args.plot)
+    measured = measure_model(args, config)
+    bundle, evidence, truth = measured.scorer.bundle, measured.evidence, measured.truth
+    p_W = evidence.probability(bundle.card)
+    baselines = baseline_scores(evidence, measured.labelled.texts, dictionary=config.dictionary)
+    report = make_report(
+        measured.labelled,
+        evidence,
+        truth,
+        p_W=p_W,
+        baselines=baselines.scores,
+        flag=bundle.card.thresholds.flag,
+        draws=config.draws,
+        seed=args.seed,
+    )
+    if args.plot:
+        right_W, rows = word_rows(truth)
+        detectors = {MODEL: p_W, **baselines.scores}
+        plot_precision_recall(args.plot, detectors=detectors, right_W=right_W, rows=rows, title=bundle.name)
+    notes = [*bundle.warnings, *baselines.notes, *([EASIER] if measured.labelled.synthetic else [])]
+    if args.json:
+        settings = measured.scorer.settings
+        model = {"model": bundle.name, "digest": bundle.digest}
+        model |= {"engine": settings.engine, "precision": settings.precision}
+        found = {**model, "data": measured.labelled.source, "notes": notes, **report.to_json()}
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(overall_table(report))
+    if len(report.words[MODEL]) > 2:
+        console.print(kinds_table(report))
+    if report.documents:
+        console.print(documents_table(report))
+    flags, (low, high) = report.flags, report.flags.interval
+    console.print(
+        f"at the model's threshold {flags.threshold:g}: {flags.flagged:,} words flagged, precision "
+        f"{flags.precision:.3f} ({low:.3f} to {high:.3f}), recall {flags.recall:.3f}",
+        highlight=False,
+    )
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if args.plot:
+        console.print(f"curves: {args.plot}", highlight=False, markup=False)
+    return 0

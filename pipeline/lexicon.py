@@ -1,0 +1,94 @@
+"""`rtdscan lexicon INPUT OUTPUT`: how many documents of a corpus hold each word, frozen into a bundle."""
+
+import argparse
+import json
+import sys
+
+from rtdscan.pipeline.config import load_config
+from rtdscan.pipeline.detection.settings import LexiconConfig
+
+HELP = (
+    "Count in how many documents of INPUT each word occurs, and freeze that into a bundle: a rare name that recurs in\n"
+    "your corpus is then no surprise.\n\n"
+    "OUTPUT is the directory of a new bundle, or a file that ends in .parquet. The model's own list stays: of a word\n"
+    "in both, the larger share counts (--alone: only INPUT counts, for another language or domain). A lexicon holds\n"
+    "words of the corpus: keep it as you keep the corpus. Errors that recur become words, too."
+)
+CONFIG = LexiconConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """INPUT, OUTPUT."""
+    parser.add_argument("paths", metavar="INPUT OUTPUT", nargs="+", help="Parquet files, folders or globs; then OUTPUT")
+    parser.add_argument(
+        "--model", default="default", metavar="M", help="bundle to put it in; default: the one that ships"
+    )
+    parser.add_argument("--alone", action="store_true", help="leave the model's own list out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Count, merge, write."""
+    from io import BytesIO
+    from pathlib import Path
+
+    from rtdscan.pipeline.detection.bundles import card_of, check_output, write_bundle
+    from rtdscan.pipeline.detection.counting import count_words, merged
+    from rtdscan.pipeline.detection.labels import iterate_texts
+    from rtdscan.transforms import storage
+    from rtdscan.transforms.bundle import load_bundle
+    from rtdscan.transforms.errors import UserError
+    from rtdscan.transforms.lexicon import LEXICON_FILE, LISTED, read_counts, write_lexicon
+
+    config = load_config(LexiconConfig, files=args.config, sets=args.set)
+    if len(args.paths) < 2:
+        raise UserError("expected INPUT and OUTPUT; see `rtdscan lexicon --help`")
+    *inputs, output = args.paths
+    bundle = load_bundle(args.model)
+    to_file = output.endswith(".parquet")
+    path = Path(output) if to_file else check_output(bundle, output)
+    counts = count_words(
+        iterate_texts(inputs, text=config.text), tokenizer=bundle.tokenizer(), memory_words=config.memory_words
+    )
+    if not counts.documents:
+        raise UserError(f"{', '.join(inputs)}: holds no text")
+    words, documents_W = counts.most_frequent(config.words, least=config.least)
+    own, total = len(words), counts.documents
+    listed = bundle.path / LEXICON_FILE
+    if listed.is_file() and not args.alone:
+        old, old_total = read_counts(listed)
+        words, documents_W = merged(
+            words,
+            documents_W,
+            total=total,
+            old=old["word"].to_pylist(),
+            old_documents=old["documents"].to_numpy(),
+            old_total=old_total,
+        )
+        total = old_total
+    sink = BytesIO()
+    write_lexicon(words, documents_W.tolist(), total=total, sink=sink)
+    summary = {
+        "output": output,
+        "documents": counts.documents,
+        "words": own,
+        "listed": len(words),
+        "bytes": sink.tell(),
+    }
+    if to_file:
+        storage.put_bytes(output, sink.getvalue())
+    else:
+        about = f"{len(words):,} words; {own:,} of them from {counts.documents:,} documents of a corpus of its own."
+        card = card_of(bundle)
+        written = write_bundle(
+            bundle, path, card=card, files={LEXICON_FILE: sink.getvalue()}, section=("Lexicon", about)
+        )
+        summary["digest"] = written.digest
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{output}: {len(words):,} words; {own:,} are in {config.least} or more of {counts.documents:,} documents"
+        )
+    if not to_file and not set(LISTED) & set(bundle.card.readout.coefficients):
+        print("rtdscan: this model's readout does not use a lexicon yet: run `rtdscan calibrate`", file=sys.stderr)
+    return 0

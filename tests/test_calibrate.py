@@ -1,0 +1,189 @@
+"""rtdscan calibrate: what is written into a bundle, and that it is better or says that it is not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_evaluate import sentences
+from tiny import make_tiny_bundle
+
+from rtdscan.pipeline.__main__ import PROGRAMS, main
+from rtdscan.pipeline.detection.bundles import with_section
+from rtdscan.pipeline.detection.evidence import Evidence
+from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
+from rtdscan.pipeline.detection.truth import Truth
+from rtdscan.transforms.bundle import BundleCard, load_bundle
+from rtdscan.transforms.readout import sigmoid
+
+
+@pytest.fixture(autouse=True)
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "calibrate", ("rtdscan.pipeline.calibrate", "probabilities and thresholds"))
+
+
+def planted(words: int = 6000, *, rate: float = -3.0, seed: int = 0) -> tuple[Evidence, np.ndarray]:
+    """Words whose labels follow largest + 2 title."""
+    rng = np.random.default_rng(seed)
+    largest, title = rng.normal(size=words), rng.random(words) < 0.3
+    wrong = rng.random(words) < sigmoid(1.5 * largest + 2.0 * title + rate)
+    feature = np.stack([largest, title], axis=1).astype(np.float32)
+    document = np.repeat(np.arange(words // 20), 20)
+    zero, seen = np.zeros(words, np.int64), np.ones(words, bool)
+    return Evidence(("largest", "title"), document, zero, zero + 1, feature, seen, ~seen), wrong
+
+
+def fitted(evidence: Evidence, wrong: np.ndarray, **more: object):
+    card = BundleCard()
+    words = Words(np.ones(len(wrong), bool), np.ones(len(wrong), bool), wrong)
+    given = {"names": ("largest", "title"), "ridge": 1.0, "folds": 4, "seed": 0, "expected": None, **more}
+    return refit(card, evidence, words, **given)  # type: ignore[arg-type]
+
+
+def test_the_readout_is_fitted_and_probabilities_mean_what_they_say() -> None:
+    evidence, wrong = planted()
+    found = fitted(evidence, wrong)
+    assert not found.kept
+    assert found.after.average_precision > found.before.average_precision + 0.02
+    assert found.coefficients["title"] / found.coefficients["largest"] == pytest.approx(2.0 / 1.5, rel=0.2)
+    fresh, truth = planted(seed=1)
+    p = sigmoid(found.slope * fresh.logit(found.coefficients, found.intercept) + found.shift)
+    assert p.mean() == pytest.approx(truth.mean(), rel=0.1)
+    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 1)):
+        inside = (p >= low) & (p < high)
+        assert p[inside].mean() == pytest.approx(truth[inside].mean(), abs=0.04)
+
+
+def test_an_expected_rate_moves_probabilities_and_not_their_order() -> None:
+    evidence, wrong = planted()
+    as_here, rare = fitted(evidence, wrong), fitted(evidence, wrong, expected=0.01)
+    assert rare.coefficients == as_here.coefficients
+    assert rare.slope == as_here.slope
+    rate = wrong.mean()
+    assert rare.shift - as_here.shift == pytest.approx(np.log(0.01 / 0.99) - np.log(rate / (1 - rate)), abs=1e-4)
+
+
+def test_the_old_readout_is_kept_where_the_new_one_is_no_better() -> None:
+    rng = np.random.default_rng(2)
+    evidence, _ = planted(400)
+    wrong = rng.random(400) < sigmoid(
+        4 * evidence.column("largest") - 3
+    )  # title says nothing: fitting it only adds noise
+    found = fitted(evidence, wrong, ridge=0.0)
+    if found.after.average_precision > found.before.average_precision:
+        pytest.fail("this seed was chosen so that noise loses")
+    assert found.kept
+    assert found.coefficients == {}
+    assert found.slope == pytest.approx(4, rel=0.3)
+    kept = fitted(*planted(), keep=True)
+    assert kept.kept
+    assert kept.coefficients == {}
+
+
+def test_a_strong_ridge_keeps_the_shipped_coefficients() -> None:
+    evidence, wrong = planted()
+    card = BundleCard.model_validate(
+        {"readout": {"coefficients": {"largest": 0.5, "title": 3.0}}, "calibration": {"slope": 2.0}}
+    )
+    words = Words(np.ones(len(wrong), bool), np.ones(len(wrong), bool), wrong)
+    names = feature_names(card, evidence, synthetic=False)
+    found = refit(card, evidence, words, names=names, ridge=1e9, folds=3, seed=0, expected=None)
+    weights = found.coefficients if not found.kept else {"largest": 1.0, "title": 6.0}
+    assert weights == pytest.approx({"largest": 1.0, "title": 6.0}, rel=1e-3), "the prior has the slope in it"
+
+
+def test_made_up_errors_teach_only_what_holds_for_others() -> None:
+    evidence, _ = planted(200)
+    wrong = np.arange(200) < 120
+    kinds = {"spelling": np.arange(200) < 60, "ocr_light": (np.arange(200) >= 60) & (np.arange(200) < 100)}
+    kinds["shuffled"] = (np.arange(200) >= 100) & (np.arange(200) < 120)
+    truth = Truth(np.ones(200, bool), wrong, kinds, 10)
+    words = choose_words(evidence, truth, kinds["shuffled"], synthetic=True)
+    assert words.chosen_W.sum() == 180
+    assert words.fitted_W.sum() == 60 + 80
+    real = choose_words(evidence, truth, kinds["shuffled"], synthetic=False)
+    assert real.fitted_W.sum() == 180
+    few = Truth(np.ones(200, bool), wrong, {"ocr_light": kinds["ocr_light"]}, 10)
+    assert choose_words(evidence, few, kinds["shuffled"], synthetic=True).fitted_W.sum() == 180
+    assert feature_names(BundleCard(), evidence, synthetic=True) == ("largest", "title")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("corpus") / "clean.parquet"
+    pq.write_table(pa.table({"text": sentences(120, seed=5)}), path)
+    return str(path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "model")
+
+
+def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, plot = tmp_path / "new", tmp_path / "reliability.png"
+    args = ["calibrate", corpus, "--corrupt", "--model", str(model), "--seed", "1", "--expected-rate", "0.02", "--json"]
+    wanted = ["--set", "precisions=[0.02, 0.03, 0.9]", "--precision", "0.03"]
+    assert main([*args, *wanted, "--output", str(output), "--plot", str(plot)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    before, after = load_bundle(str(model)), load_bundle(str(output))
+    assert told["digest"] == after.digest != before.digest
+    assert any("made by a program" in note for note in told["notes"])
+    card = after.card
+    assert card.calibration != before.card.calibration
+    assert card.thresholds.floor <= card.thresholds.flag
+    assert card.thresholds.review <= card.thresholds.drop
+    precision = card.flag_precision
+    assert precision is not None
+    assert precision["low"] <= precision["measured"] <= precision["high"]
+    assert "clean.parquet" in precision["on"]
+    assert str(tmp_path.parent) not in json.dumps(told["bundle"])
+    measured = card.metrics["calibration"]
+    assert measured["expected_rate"] == 0.02
+    assert measured["calibration_error"]["after"] < 0.02
+    assert [row["wanted"] for row in measured["thresholds"]] == [0.02, 0.03, 0.9]
+    readme = (output / "README.md").read_text()
+    assert readme.count("## Calibration") == 1
+    assert "errors made by" in readme
+    assert "| 0.9 | not reached |" in readme
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert (model / "bundle.json").read_text() != (output / "bundle.json").read_text()
+    assert not list(tmp_path.glob(".new-*"))
+
+
+def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network of random weights finds nothing."""
+    args = ["calibrate", corpus, "--corrupt", "--model", str(model), "--in-place", "--precision", "0.99"]
+    assert main([*args, "--set", "precisions=[0.95]"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "no threshold reaches a precision of 0.99 here" in told
+    assert "not reached" in told
+    card = load_bundle(str(model)).card
+    assert card.flag_precision is None
+    assert card.thresholds.flag == 0.5
+    first = (model / "README.md").read_text()
+    assert main(args) == 0
+    assert (model / "README.md").read_text().count("## Calibration") == first.count("## Calibration") == 1
+
+
+def test_what_is_refused(model: Path, corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["calibrate", corpus, "--corrupt", "--model"]
+    for args, word in (
+        ([*given, str(model)], "--output DIRECTORY"),
+        ([*given, str(model), "--in-place", "--output", str(tmp_path / "x")], "--output DIRECTORY"),
+        ([*given, str(model), "--output", str(model)], "is there already"),
+        ([*given, "default", "--in-place"], "ships with the program"),
+        ([*given, str(model), "--in-place", "--precision", "1.5"], "not between 0 and 1"),
+        ([*given, str(model), "--output", "s3://bucket/x"], "local directory"),
+    ):
+        assert main(args) == 2, args
+        assert word in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_sections_of_a_model_card() -> None:
+    card = "# M\n\ntext\n\n## Calibration\n\nold\n\n## Licence\n\nfree\n"
+    assert with_section(card, "Calibration", "new") == "# M\n\ntext\n\n## Calibration\n\nnew\n\n## Licence\n\nfree\n"
+    assert with_section("# M\n", "Lexicon", "words") == "# M\n\n## Lexicon\n\nwords\n"

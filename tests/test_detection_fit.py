@@ -1,0 +1,166 @@
+"""Logistic regression, calibration and thresholds: planted answers, scikit-learn, brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtdscan.pipeline.detection.logistic import fit
+from rtdscan.pipeline.detection.metrics import wilson
+from rtdscan.pipeline.detection.reliability import (
+    bins_of,
+    calibration_error,
+    document_thresholds,
+    platt,
+    prior_weights,
+    probability,
+    shift,
+    threshold_for,
+)
+from rtdscan.transforms.readout import sigmoid
+
+
+def planted(words: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features of very different scale, and labels from coefficients (2, -0.03, 0) and intercept -3."""
+    rng = np.random.default_rng(seed)
+    feature = np.stack([rng.normal(1, 1, words), rng.normal(50, 30, words), rng.normal(0, 0.01, words)], axis=1)
+    return feature, rng.random(words) < sigmoid(2 * feature[:, 0] - 0.03 * feature[:, 1] - 3)
+
+
+def test_planted_coefficients_are_found() -> None:
+    feature, wrong = planted(40_000)
+    found = fit(feature, wrong)
+    assert found.coefficient_F[:2] == pytest.approx([2, -0.03], rel=0.05)
+    assert found.intercept == pytest.approx(-3, abs=0.15)
+    z = found.logit(feature)
+    assert sigmoid(z).mean() == pytest.approx(wrong.mean(), abs=1e-6)  # the free intercept sees to that
+
+
+def test_against_scikit_learn() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    feature, wrong = planted(800)
+    scaled = (feature - feature.mean(0)) / feature.std(0)
+    theirs = linear.LogisticRegression(C=1 / 30, tol=1e-10, max_iter=1000).fit(scaled, wrong)
+    ours = fit(feature, wrong, ridge=30.0)
+    assert ours.coefficient_F * feature.std(0) == pytest.approx(theirs.coef_[0], abs=1e-4)
+    assert ours.logit(feature) == pytest.approx(theirs.decision_function(scaled), abs=1e-3)
+
+
+def test_the_ridge_holds_coefficients_at_the_prior() -> None:
+    feature, wrong = planted(2_000)
+    prior = np.array([0.5, 0.01, 7.0])
+    held = fit(feature, wrong, prior_F=prior, ridge=1e9)
+    assert held.coefficient_F == pytest.approx(prior, rel=1e-3)
+    free, between = fit(feature, wrong).coefficient_F, fit(feature, wrong, prior_F=prior, ridge=100.0).coefficient_F
+    assert min(prior[0], free[0]) < between[0] < max(prior[0], free[0])
+
+
+def test_a_feature_that_says_nothing_keeps_its_prior() -> None:
+    feature, wrong = planted(500)
+    feature = np.column_stack([feature, np.full(500, 4.0)])
+    assert fit(feature, wrong, prior_F=np.array([0, 0, 0, 1.5]), ridge=1.0).coefficient_F[3] == 1.5
+
+
+def test_separable_words_stay_finite_and_one_label_is_refused() -> None:
+    logit = np.array([-2.0, -1.0, 1.0, 2.0])
+    slope, intercept = platt(logit, logit > 0)
+    assert 0 < slope < 100
+    assert np.isfinite(intercept)
+    with pytest.raises(ValueError, match="both kinds"):
+        fit(logit[:, None], np.ones(4, bool))
+
+
+def test_platt_finds_slope_and_intercept() -> None:
+    rng = np.random.default_rng(3)
+    logit = rng.normal(-2, 2, 60_000)
+    wrong = rng.random(60_000) < sigmoid(0.6 * logit - 0.5)
+    assert platt(logit, wrong) == pytest.approx((0.6, -0.5), abs=0.03)
+
+
+def test_the_shift_corrects_for_another_share_of_errors() -> None:
+    rng = np.random.default_rng(4)
+    wrong = rng.random(200_000) < 0.2
+    logit = rng.normal(size=200_000) + 2 * wrong
+    slope, intercept = platt(logit, wrong)
+    # The same words where only one in a hundred is wrong: most wrong ones left out.
+    keep = ~wrong | (rng.random(200_000) < (0.01 / 0.99) / (0.2 / 0.8))
+    p = probability(logit, slope, intercept + shift(float(wrong.mean()), 0.01))
+    assert p[keep].mean() == pytest.approx(wrong[keep].mean(), rel=0.05)
+    assert wrong[keep].mean() == pytest.approx(0.01, rel=0.05)
+    assert shift(0.3, 0.3) == 0.0
+
+
+def test_prior_weights() -> None:
+    wrong = np.array([True, True, False, False, False, False, False, False])
+    weight = prior_weights(wrong, 0.1)
+    assert weight.sum() == pytest.approx(8)
+    assert (weight * wrong).sum() / weight.sum() == pytest.approx(0.1)
+    assert prior_weights(wrong, None).tolist() == [1.0] * 8
+
+
+def test_reliability_by_hand() -> None:
+    p = np.array([0.05, 0.05, 0.95, 0.95, 1.0])
+    wrong = np.array([False, True, True, True, False])
+    table = bins_of(p, wrong, weight_W=np.ones(5))
+    assert [(b.low, b.words, b.rate) for b in table] == [(0.0, 2.0, 0.5), (0.9, 3.0, pytest.approx(2 / 3))]
+    # 2/5 * |.05 - .5| + 3/5 * |.9667 - .6667|
+    assert calibration_error(table) == pytest.approx(0.4 * 0.45 + 0.6 * 0.3)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from([None, 0.02, 0.3]), st.sampled_from([0.5, 0.8, 0.95]))
+def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: float | None, wanted: float) -> None:
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(400) < 0.3
+    p = sigmoid(rng.normal(size=400) + 2 * wrong).round(2)
+    weight = prior_weights(wrong, expected)
+
+    def precision(threshold: float) -> float:
+        flagged = p >= threshold
+        return float((weight * wrong)[flagged].sum() / weight[flagged].sum())
+
+    enough = [t for t in np.unique(p) if (p >= t).sum() >= 20 and precision(t) >= wanted]
+    found = threshold_for(wanted, p, wrong, expected=expected)
+    if not enough:
+        assert found.threshold is None
+        assert found.to_json()["precision"] is None
+        return
+    assert found.threshold is not None
+    assert ((p.astype(np.float32) >= found.threshold) == (p >= min(enough))).all()
+    assert found.precision == pytest.approx(precision(min(enough)))
+    assert found.interval[0] <= found.precision <= found.interval[1]
+    assert found.recall == pytest.approx((wrong & (p >= min(enough))).sum() / wrong.sum())
+    assert found.flagged == pytest.approx(weight[p >= min(enough)].sum() / 400)
+
+
+def test_weighted_flags_are_worth_fewer_observations() -> None:
+    wrong = np.arange(1000) % 5 == 0
+    p = np.where(wrong, 0.9, np.where(np.arange(1000) % 50 == 1, 0.9, 0.1))  # 200 wrong and 20 right at .9
+    same = threshold_for(0.5, p, wrong)
+    rare = threshold_for(0.05, p, wrong, expected=0.01)
+    # Weights .05 and 1.2375: precision 10 / (10 + 24.75); worth 34.75^2 / (200 * .0025 + 20 * 1.5314) = 38.8 words.
+    assert same.precision == pytest.approx(200 / 220)
+    assert rare.precision == pytest.approx(10 / 34.75)
+    assert rare.interval == pytest.approx(wilson(38.8 * 10 / 34.75, 38.8), abs=1e-3)
+
+
+def test_documents_are_reviewed_by_what_clean_ones_score() -> None:
+    document = np.repeat(np.arange(200), 10)
+    wrong = (document >= 150) & (np.arange(2000) % 10 < 4)  # fifty documents with 40 % wrong words
+    p = np.where(wrong, 0.7, 0.01 + document / 100_000)
+    review, drop = document_thresholds(p, wrong, document, documents=200)
+    assert review == pytest.approx(0.01 + 0.98 * 199 / 100_000, abs=1e-4)
+    assert drop == pytest.approx(0.4 * 0.7 + 0.6 * 0.01175, abs=2e-3), "the median of the rotten ones"
+    few = document < 160
+    review, drop = document_thresholds(p[few], wrong[few], document[few], documents=200)
+    assert drop == pytest.approx(4 * review, rel=0.01), "ten rotten documents say too little"
+
+
+def test_a_rare_feature_pays_for_its_coefficient() -> None:
+    rng = np.random.default_rng(6)
+    rare = (np.arange(1000) < 4).astype(float)
+    feature = np.stack([rng.normal(size=1000), rare], axis=1)
+    wrong = (rng.random(1000) < 0.05) | (rare > 0)
+    cheap = fit(feature, wrong, ridge=30.0).coefficient_F[1]
+    dear = fit(feature, wrong, ridge=30.0, least_scale=0.25).coefficient_F[1]
+    assert cheap > 2.5 * dear > 0

@@ -1,0 +1,156 @@
+"""Labelled text: what is read, what is refused, which words are wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtdscan.pipeline.detection.evidence import Evidence
+from rtdscan.pipeline.detection.labels import Labelled, Spans, corrupt_corpus, read_labelled, sample_texts
+from rtdscan.pipeline.detection.tables import word_rows
+from rtdscan.pipeline.detection.truth import ALL, UNNAMED, document_scores, label_documents, label_words
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.settings import MixtureSettings
+
+SPAN = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
+
+
+def write(path: Path, rows: list[dict], *, spans: pa.DataType = SPAN) -> Path:
+    fields = [("text", pa.string()), ("spans", spans), ("ignore_spans", spans)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
+    return path
+
+
+def spaced(texts: list[str]) -> Evidence:
+    """Words between spaces, without a network."""
+    rows = []
+    for at, text in enumerate(texts):
+        start = 0
+        for word in text.split(" "):
+            rows.append((at, start, start + len(word)))
+            start += len(word) + 1
+    document, start_W, end_W = (np.array(column) for column in zip(*rows, strict=True))
+    seen = np.ones(len(rows), bool)
+    return Evidence(("mark",), document, start_W, end_W, np.zeros((len(rows), 1), np.float32), seen, ~seen)
+
+
+def test_labelled_parquet_is_read(tmp_path: Path) -> None:
+    rows = [
+        {"text": "He goes too school", "spans": [{"start": 8, "end": 11, "kind": "spelling"}], "ignore_spans": []},
+        {"text": None, "spans": None, "ignore_spans": None},
+        {
+            "text": "Zürich iz 𝔘p",
+            "spans": [{"start": 7, "end": 9, "kind": None}],
+            "ignore_spans": [{"start": 10, "end": 12}],
+        },
+    ]
+    found = read_labelled([str(write(tmp_path / "a.parquet", rows))])
+    assert found.texts == ["He goes too school", "", "Zürich iz 𝔘p"]
+    assert found.wrong.document_S.tolist() == [0, 2]
+    assert found.wrong.kind_S.tolist() == ["spelling", ""]
+    assert not found.synthetic
+    assert found.source["documents"] == 3
+    truth = label_words(found, spaced(found.texts))
+    assert np.flatnonzero(truth.wrong_W).tolist() == [2, 6]
+    assert np.flatnonzero(~truth.counted_W).tolist() == [7]
+    assert truth.kinds["spelling"].nonzero()[0].tolist() == [2]
+    assert truth.kinds[UNNAMED].nonzero()[0].tolist() == [6]
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 3), (2, 1), (0, 100), (None, 3)])
+def test_a_span_outside_its_text_is_refused(tmp_path: Path, start: int | None, end: int) -> None:
+    rows = [{"text": "fine", "spans": []}, {"text": "four", "spans": [{"start": start, "end": end}]}]
+    with pytest.raises(UserError, match=r"row 1: spans has .* the text has 4 characters"):
+        read_labelled([str(write(tmp_path / "a.parquet", rows))])
+
+
+def test_files_without_spans_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "plain.parquet")
+    with pytest.raises(UserError, match=r"no column 'spans'.*--corrupt"):
+        read_labelled([str(tmp_path / "plain.parquet")])
+    pq.write_table(pa.table({"text": ["a"], "spans": [[1, 2]]}), tmp_path / "ints.parquet")
+    with pytest.raises(UserError, match="expected list<struct<start"):
+        read_labelled([str(tmp_path / "ints.parquet")])
+
+
+def test_spans_without_kind_and_without_ignore_spans(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a bad one"], "spans": [[{"start": 2, "end": 5}]]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = read_labelled([str(tmp_path / "a.parquet")])
+    truth = label_words(found, spaced(found.texts))
+    assert truth.kinds == {}
+    assert truth.wrong_W.tolist() == [False, True, False]
+    assert truth.counted_W.all()
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=4), min_size=1, max_size=4))
+def test_a_word_is_wrong_when_it_shares_a_character_with_a_span(spans: list[list[tuple[int, int]]]) -> None:
+    texts = ["ab cde f ghi jklm nop qrst"] * len(spans)
+    flat = [(at, start, start + length, "k") for at, these in enumerate(spans) for start, length in these]
+    evidence = spaced(texts)
+    truth = label_words(Labelled(texts, Spans.of(flat), Spans.of([])), evidence)
+    rows = zip(evidence.document_W, evidence.start_W, evidence.end_W, strict=True)
+    brute = [any(d == at and max(s, a) < min(e, b) for at, a, b, _ in flat) for d, s, e in rows]
+    # A span without characters lies inside a word or in none.
+    empty = [
+        any(d == at and a == b and s < a < e for at, a, b, _ in flat)
+        for d, s, e in zip(evidence.document_W, evidence.start_W, evidence.end_W, strict=True)
+    ]
+    assert truth.wrong_W.tolist() == [x or y for x, y in zip(brute, empty, strict=True)]
+
+
+def test_kinds_that_are_told_of_documents() -> None:
+    texts = ["one two", "three four", "five six"]
+    wrong = Spans.of([(0, 0, 3, "spelling"), (1, 0, 10, "shuffled")])
+    labelled = Labelled(texts, wrong, Spans.of([]))
+    evidence = spaced(texts)
+    truth = label_words(labelled, evidence)
+    right, rows = word_rows(truth)
+    assert right.tolist() == [False, True, False, False, True, True]
+    assert rows[ALL].nonzero()[0].tolist() == [0]
+    assert rows["shuffled"].nonzero()[0].tolist() == [2, 3]
+    clean, kinds = label_documents(labelled)
+    assert clean.tolist() == [False, False, True]
+    assert kinds["shuffled"].tolist() == [False, True, False]
+    assert document_scores(np.arange(6.0), evidence.document_W, 4).tolist() == [0.5, 2.5, 4.5, 0.0]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    texts = [
+        f"This is the sentence number {at} that they should have received from the government." for at in range(60)
+    ]
+    pq.write_table(pa.table({"text": [*texts, "", None]}), tmp_path / "clean.parquet", row_group_size=10)
+    return str(tmp_path / "clean.parquet")
+
+
+def test_a_clean_corpus_is_corrupted_the_same_way_each_time(corpus: str) -> None:
+    settings = MixtureSettings(kinds={"spelling": 1, "letters": 1}, clean=0.2, rate=(0.1, 0.2))
+    one, two = (corrupt_corpus([corpus], settings, seed=3) for _ in range(2))
+    assert one.texts == two.texts
+    assert one.synthetic
+    assert len(one.texts) == 60
+    assert set(one.wrong.kind_S.tolist()) <= {"spelling", "letters"}
+    assert len(one.wrong.kind_S) > 20
+    assert corrupt_corpus([corpus], settings, seed=4).texts != one.texts
+    assert one.source["seed"] == 3
+    assert one.source["mixture"]["clean"] == 0.2
+    truth = label_words(one, spaced(one.texts))
+    assert 0.02 < truth.wrong_W.mean() < 0.3
+
+
+def test_documents_are_drawn_over_the_whole_corpus(corpus: str) -> None:
+    everything = sample_texts([corpus], text=None, documents=None, seed=0)
+    some = sample_texts([corpus], text=None, documents=12, seed=0)
+    assert len(everything) == 60
+    assert len(some) == len(set(some)) == 12
+    assert set(some) < set(everything)
+    numbers = sorted(int(text.split()[5]) for text in some)
+    assert len({number // 10 for number in numbers}) > 2, "from several row groups"
+    assert sample_texts([corpus], text=None, documents=12, seed=0) == some
+    assert sample_texts([corpus], text=None, documents=12, seed=1) != some
+    assert len(sample_texts([corpus], text=None, documents=999, seed=0)) == 60

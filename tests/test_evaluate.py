@@ -1,0 +1,185 @@
+"""rtdscan evaluate: the words of the scan, both detectors on the same words, what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny import ENGLISH, make_tiny_bundle
+
+from rtdscan.pipeline.__main__ import PROGRAMS, main
+from rtdscan.pipeline.detection import baselines
+from rtdscan.pipeline.detection.evidence import gather
+from rtdscan.pipeline.detection.measuring import EASIER, bundle_lexicon
+from rtdscan.transforms.corruption.wordlist import frequency
+from rtdscan.transforms.lexicon import LEXICON_FILE, write_lexicon
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import OutputSettings, ScoreSettings, Thresholds
+
+CARD = {
+    "readout": {"coefficients": {"largest": 0.7, "mean": 0.2, "pieces": -0.3}, "intercept": 0.2},
+    "calibration": {"slope": 1.3, "intercept": -0.4},
+}
+
+
+@pytest.fixture(autouse=True)
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "evaluate", ("rtdscan.pipeline.evaluate", "how well a model finds known errors"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_tiny_bundle(tmp_path_factory.mktemp("evaluate") / "model", card=CARD))
+
+
+def sentences(count: int, *, seed: int = 0) -> list[str]:
+    words = ENGLISH.split()
+    rng = np.random.default_rng(seed)
+    return [" ".join(words[at] for at in rng.integers(len(words), size=12)) + "." for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty texts; in every second one the second word is misspelled, in every eighth the third is not counted."""
+    texts, spans, ignored = [], [], []
+    for at, text in enumerate(sentences(40)):
+        words = text.split(" ")
+        if at % 2:
+            words[1] = "qx" + words[1]
+        begin = len(words[0]) + 1
+        kind = "shuffled" if at % 10 == 9 else "spelling"
+        spans.append([{"start": begin, "end": begin + len(words[1]), "kind": kind}] if at % 2 else [])
+        third = begin + len(words[1]) + 1
+        ignored.append([{"start": third, "end": third + len(words[2])}] if at % 8 == 0 else [])
+        texts.append(" ".join(words))
+    path = tmp_path_factory.mktemp("labelled") / "labelled.parquet"
+    pq.write_table(pa.table({"text": texts, "spans": spans, "ignore_spans": ignored}), path)
+    return str(path)
+
+
+LEXICAL_CARD = {
+    "readout": {"coefficients": {"largest": 0.7, "rarity_small": 0.3, "title": -0.5, "upper": -1.0}, "intercept": 0.2},
+    "calibration": {"slope": 1.3, "intercept": -0.4},
+}
+
+
+@pytest.fixture(scope="module")
+def lexical_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = make_tiny_bundle(tmp_path_factory.mktemp("lexical") / "model", card=LEXICAL_CARD)
+    write_lexicon(["the", "one", "water"], [90, 50, 3], total=100, sink=path / LEXICON_FILE)
+    return str(path)
+
+
+@pytest.mark.parametrize("which", ["model", "lexical_model"])
+def test_words_and_probabilities_are_those_of_the_scan(which: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(which)
+    texts = [*sentences(6), "The Water IS One the", "", "我们学校 caf\ufffd x\u0301", "one " * 60, "\u0301"]
+    settings = ScoreSettings(engine="torch", precision="float32", output=OutputSettings(words=True))
+    scorer = Scorer.load(model, settings=settings.model_copy(update={"thresholds": Thresholds(floor=0.0)}))
+    words = scorer.score(pa.table({"text": texts}))["words"].to_pylist()
+    evidence = gather(scorer, texts, lexicon=bundle_lexicon(scorer.bundle))
+    p_W = evidence.probability(scorer.bundle.card).astype(np.float32)
+    found: list[list[tuple[int, int, float]]] = [[] for _ in texts]
+    rows = zip(evidence.document_W, evidence.start_W, evidence.end_W, p_W, strict=True)
+    for document, start, end, p in rows:
+        found[document].append((int(start), int(end), float(p)))
+    expected = [[(w["start"], w["end"], w["score"]) for w in row or ()] for row in words]
+    assert sum(map(len, expected)) > 120
+    assert len({p for row in expected for *_, p in row}) > 50
+    assert [[w[:2] for w in row] for row in found] == [[w[:2] for w in row] for row in expected]
+    assert [w[2] for row in found for w in row] == pytest.approx([w[2] for row in expected for w in row], abs=1e-6)
+
+
+def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "curves.png"
+    args = ["evaluate", labelled, "--model", model, "--set", "draws=20", "--json"]
+    assert main([*args, *(["--plot", str(plot)] if _has("matplotlib") else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    every = found["words"]["model"]["all"]
+    # 13 words a text with its full stop, less 5 not counted; 20 wrong, 4 of them told of documents.
+    assert (every["words"], every["wrong"]) == (40 * 13 - 5 - 4, 16)
+    assert found["words"]["model"]["spelling"]["wrong"] == 16
+    assert found["words"]["model"]["shuffled"]["wrong"] == 4
+    assert found["words"]["model"]["without marks"]["words"] == every["words"] - 40
+    assert every["intervals"]["auroc"][0] <= every["auroc"] <= every["intervals"]["auroc"][1]
+    assert found["documents"]["shuffled"]["words"] == 40, "fewer than 20 are clean all over"
+    # "qx…" is in no list: only other unlisted words are as rare.
+    assert found["words"]["word rarity"]["all"]["auroc"] > 0.99
+    if _has("hunspell"):
+        assert found["words"]["Hunspell"]["all"]["auroc"] > 0.98
+    assert not found["data"]["corrupted"]
+    assert EASIER not in found["notes"]
+    if _has("matplotlib"):
+        assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main(args) == 0
+    assert json.loads(capsys.readouterr().out) == found, "seeded"
+
+
+def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"text": sentences(30)}), tmp_path / "clean.parquet")
+    (tmp_path / "mixture.yaml").write_text("kinds: {letters: 1}\nclean: 0\nrate: [0.1, 0.2]\n")
+    args = ["evaluate", str(tmp_path / "clean.parquet"), "--model", model, "--corrupt", str(tmp_path / "mixture.yaml")]
+    assert main([*args, "--set", "draws=0"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "letters" in told
+    assert "made by a program" in told
+    assert "without marks" in told
+    assert main([*args, "--set", "draws=0", "--set", "input.documents=5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"]["documents"] == 5
+    assert found["data"]["corrupted"]
+    assert EASIER in found["notes"]
+    assert found["words"]["model"]["all"]["intervals"] == {}
+
+
+def test_without_the_spelling_checker_it_says_so(
+    model: str, labelled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(baselines, "has_hunspell", lambda: False)
+    assert main(["evaluate", labelled, "--model", model, "--set", "draws=0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["words"]) == {"model", "word rarity"}
+    assert baselines.INSTALL in found["notes"]
+
+
+def test_baselines_by_word(tmp_path: Path) -> None:
+    words = ["the", "The", "government", "zzyzxq", "42", "!"]
+    rarity = baselines.rarity(words)
+    assert rarity[0] == rarity[1] < rarity[2] < rarity[3]
+    assert rarity[4] == rarity[5] == 0
+    assert rarity[3] == pytest.approx(np.log(frequency().total + 2))
+    pytest.importorskip("hunspell")
+    assert baselines.misspelled(["don’t", "recieve", "42", "我"], dictionary="en_US").tolist() == [0, 1, 0, 1]
+    (tmp_path / "xx.aff").write_text("SET UTF-8\n")
+    (tmp_path / "xx.dic").write_text("1\nrecieve\n")
+    own = str(tmp_path / "xx")
+    assert baselines.misspelled(["don’t", "recieve"], dictionary=own).tolist() == [1, 0]
+    with pytest.raises(Exception, match=r"no files no\.aff"):
+        baselines.misspelled(["a"], dictionary=str(tmp_path / "no"))
+
+
+def test_what_is_refused(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"text": ["fine here"], "spans": [[{"start": 0, "end": 0}]]}), tmp_path / "none.parquet")
+    pq.write_table(pa.table({"text": sentences(2)}), tmp_path / "plain.parquet")
+    (tmp_path / "bad.yaml").write_text("kinds: {typos: 1}\n")
+    for args, word in (
+        ([str(tmp_path / "plain.parquet")], "no column 'spans'"),
+        ([str(tmp_path / "none.parquet")], "0 of 2 words are labelled wrong"),
+        ([labelled, "--corrupt", str(tmp_path / "bad.yaml")], "typos"),
+        ([labelled, "--corrupt", labelled], "name the corpus before it"),
+        ([labelled, "--plot", str(tmp_path / "curves.pdf")], "ends in .png"),
+        ([labelled, "--plot", str(tmp_path / "no" / "curves.png")], "does not exist"),
+        ([labelled, "--set", "draws=-1"], "draws"),
+        ([labelled, "--set", f"dictionary={tmp_path}/no"], "no.aff" if _has("hunspell") else None),
+    ):
+        if word is not None:
+            assert main(["evaluate", *args, "--model", model]) == 2, args
+            assert word in capsys.readouterr().err
+
+
+def _has(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
