@@ -1,0 +1,45 @@
+"""`rtdscan report OUTPUT`: one self-contained HTML page about a scan. Read in this order:
+
+folder     OUTPUT as a report reads it: run.json, the manifest, and which shards are looked at
+rows       one pass over attribute rows: groups, score distribution, sample of documents
+texts      texts of documents, read from INPUT where it is still what was scanned
+visible    text that shows what it holds: control and invisible characters as signs
+excerpts   flagged words with what stands around them
+words      the worst documents, and the words flagged most often
+counts     files, units and time, from the manifest alone
+collect    all of it, as one value
+plots      figures as SVG that takes its colours from the page
+page       the HTML (templates/report.html.j2)
+writing    when a report is written, and where to
+"""
+
+import argparse
+import json
+
+from rtdscan.pipeline.config import ScanConfig, load_config
+
+HELP = (
+    "Write one self-contained HTML page about a finished scan: scores, worst documents, words flagged most often,"
+    " files, time.\nOf the options those of `report` act. They are those of the scan, unless --config says otherwise;"
+    " --set changes them."
+)
+CONFIG = ScanConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """OUTPUT and where to write."""
+    parser.add_argument("output", metavar="OUTPUT", help="folder of a finished scan")
+    parser.add_argument("--to", metavar="FILE", help="where to write; default: OUTPUT/report.html")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it, say where."""
+    from rtdscan.pipeline.output import read_run
+    from rtdscan.pipeline.report.writing import report_path, write_report
+
+    recorded = {} if args.config else {"report": read_run(args.output)["config"].get("report", {})}
+    config = load_config(ScanConfig, files=args.config, sets=args.set, base=recorded)
+    path = args.to or report_path(args.output)
+    written = write_report(args.output, config.report, path=path)
+    print(json.dumps(written, ensure_ascii=False) if args.json else f"report: {path}")
+    return 0
