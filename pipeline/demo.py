@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     import rtdscan.transforms
+    from rtdscan.pipeline.report.writing import print_report
     from rtdscan.pipeline.scanning import scan
     from rtdscan.pipeline.summary import print_summary
 
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     console = Console()
     print_summary(summary, console)
+    print_report(args.output)
     look = f"import pyarrow.parquet as pq; print(pq.read_table('{args.output}/attributes').to_pylist()[0])"
     console.print(f'look at it:  python -c "{look}"', markup=False, highlight=False, soft_wrap=True)
     console.print("scan yours:  rtdscan scan FOLDER-OF-PARQUET OUTPUT", markup=False, highlight=False, soft_wrap=True)

@@ -79,6 +79,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
         program = f'exec {sys.executable} {"-m rtdscan.pipeline" if name == "rtdscan" else ""} "$@"'
         (binaries / name).write_text(f"#!/bin/sh\n{program}\n")
         (binaries / name).chmod(0o755)
+    (tmp_path / "configs").symlink_to(README.parent / "configs")
     commands = []
     for block in blocks("sh"):
         for line in block.splitlines():

@@ -285,11 +285,16 @@ def test_several_inputs_share_a_root(tmp_path: Path, tiny_bundle: Path) -> None:
 def test_as_a_user_with_all_cores(corpus: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     """Real child processes give the bytes that one process gives."""
     command = [sys.executable, "-m", "rtdscan.pipeline", "scan", str(corpus), str(tmp_path / "out")]
-    done = subprocess.run([*command, *options(tiny_bundle, "workers=2")], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*command, *options(tiny_bundle, "workers=2", "output.columns=[source]")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert "82 (" in done.stdout
     assert done.stderr == ""
-    scan(corpus, tmp_path / "here", tiny_bundle)
+    scan(corpus, tmp_path / "here", tiny_bundle, "output.columns=[source]")
     assert shards(tmp_path / "out") == shards(tmp_path / "here")
     workers = set(pq.read_table(tmp_path / "out" / "manifest.parquet")["worker"].to_pylist())
     assert len(workers) == 2

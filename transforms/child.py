@@ -15,8 +15,6 @@ from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, UnitResult, WorkUnit
 from rtdscan.transforms.results import done_of
 
-MEMORY_ERRORS = ("MemoryError", "ArrowMemoryError")
-
 _RECEIVERS: dict[str, Callable[[Done], None]] = {}
 """Who gets the results of each pipeline that runs in this process: Beam's runner copies functions and returns none."""
 
@@ -27,7 +25,7 @@ def prepare(job: Job) -> None:
     Raises:
         RtdscanError: The model, engine or precision that was resolved is not to be had here.
     """
-    ScorerHandler(job).load_model().score(pa.table({"text": ["a"]}))
+    ScorerHandler(job).load_model().score_rows(pa.table({"text": pa.array([b"a"], pa.large_binary())}))
 
 
 def run_units(
@@ -57,9 +55,10 @@ def run_units(
     _RECEIVERS[run] = receive
     try:
         _run(units, job, run)
-    except RuntimeError as error:  # what an error in a step becomes on its way through Beam
-        line = _own_line(str(error))
-        raise MemoryError(line) if line.startswith(MEMORY_ERRORS) else RtdscanError(line) from error
+    except Exception as error:
+        line = _own_line(error)
+        memory = isinstance(error, MemoryError) or line.startswith("MemoryError")
+        raise MemoryError(line) if memory else RtdscanError(line) from error
     finally:
         del _RECEIVERS[run]
     return results
@@ -80,12 +79,16 @@ def _tell(result: UnitResult, run: str) -> None:
     _RECEIVERS[run](done_of(result))
 
 
-def _own_line(message: str) -> str:
-    """The error's type and message out of `Traceback … module.Type: message [while running 'step']`."""
-    line = [line for line in message.splitlines() if line.strip()][-1]
-    line = line.partition(" [while running")[0]
-    kind, colon, text = line.partition(": ")
+def _own_line(error: Exception) -> str:
+    """What an error says, without what Beam added on the way; with its type unless it is one of ours."""
+    text = str(error)
+    if isinstance(error, RuntimeError):  # Beam could not add to the message: `Traceback … module.Type: message`
+        text = ([line for line in text.splitlines() if line.strip()] or ["RuntimeError"])[-1]
+    text = text.partition(" [while running")[0]
+    if isinstance(error, RtdscanError):
+        return text
+    if not isinstance(error, RuntimeError):
+        return f"{type(error).__name__}: {text}"
+    kind, colon, said = text.partition(": ")
     name = kind.rpartition(".")[2]
-    if not colon or not name.isidentifier():
-        return line
-    return text if name in ("RtdscanError", "UserError", "EngineError") else f"{name}: {text}"
+    return f"{name}: {said}" if colon and name.isidentifier() else text

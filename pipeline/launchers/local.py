@@ -140,7 +140,12 @@ class _Scan:
         busy = sum(1 for worker in self._workers if worker.units)
         wanted = min(self._most, busy + len(self._pending))
         while len(self._workers) < wanted and self._deaths_at_start < DEATHS_AT_START:
-            self._workers.append(_start(self._job))
+            try:
+                self._workers.append(_start(self._job))
+            except OSError as error:
+                if not self._workers:
+                    raise RtdscanError(f"can't start a worker process: {error}; try --set workers=1") from error
+                self._deaths_at_start = DEATHS_AT_START  # make do with those that there are
 
     def _take(self, worker: _Worker, message: Message) -> None:
         if isinstance(message, RtdscanError):
@@ -184,6 +189,8 @@ class _Scan:
         begun = [unit for unit in units if attempts.begun(self._job, unit)]
         rest = [unit for unit in units if unit not in begun]
         suspects = begun or rest
+        where = ", ".join(storage.printable(unit.shard) for unit in begun) or "no unit"
+        logging.getLogger(__name__).warning("a worker died (%s), it was at %s; another one goes on", cause, where)
         for unit in suspects:
             self._deaths[unit.shard] += 1
         hopeless = [unit for unit in suspects if self._deaths[unit.shard] >= DEATHS_OF_UNIT]
@@ -225,8 +232,6 @@ def _start(job: Job) -> _Worker:
     try:
         with _undisturbed():
             process.start()
-    except OSError as error:
-        raise RtdscanError(f"can't start a worker process: {error}; try --set workers=1") from error
     finally:
         theirs.close()  # so that the pipe ends when the child does
     worker = _Worker(process, ours)
@@ -257,8 +262,10 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
             _serve(pipe)
         except RtdscanError as error:
             pipe.send(error)
-        except Exception as error:  # a bug, or no memory: as if it had been killed
+        except (MemoryError, ImportError, OSError) as error:  # this process is at fault, another one may do
             pipe.send(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            pipe.send(RtdscanError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
