@@ -130,7 +130,10 @@ def resolved(config: Section) -> dict[str, Any]:
 
 def dump_yaml(config: Section) -> str:
     """`resolved` as a config file; where it holds no secret, reading it gives an equal config."""
-    text: str = yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True)
+    values = resolved(config)
+    # PyYAML writes these line breaks of Unicode as they are and folds them when it reads them.
+    breaks = any(mark in str(values) for mark in ("\\x85", "\\u2028", "\\u2029"))
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=not breaks)
     return text
 
 

@@ -42,6 +42,16 @@ DIE_OF_POISON = f"""
         return forward(self, ids_BT, lengths_B, weights_BT)
     TorchEngine.forward = poisoned
 """
+HANG = """
+    import time
+    from rtdscan.transforms.engines.torch import TorchEngine
+    forward, calls = TorchEngine.forward, []
+    def hanging(self, *args):
+        calls.append(1)
+        time.sleep(600 if len(calls) > 20 else 0)
+        return forward(self, *args)
+    TorchEngine.forward = hanging
+"""
 
 
 @dataclass(frozen=True)
@@ -228,7 +238,7 @@ def test_a_launcher_that_is_told_to_end_takes_its_workers_along(
     case: Case, tmp_path: Path, end: signal.Signals
 ) -> None:
     output = tmp_path / "out"
-    with case.scanning(output) as running:
+    with case.scanning(output, hook=HANG) as running:  # they don't look at their pipe
         running.until_shards(5)
         assert len(running.workers()) == 2
         if end == signal.SIGINT:
@@ -274,6 +284,12 @@ def test_workers_that_are_killed_are_replaced(case: Case, tmp_path: Path) -> Non
     dice, output = random.Random(3), tmp_path / "out"
     killed: set[int] = set()
     with case.scanning(output) as running:
+        running.until_shards(5)
+        workers = running.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGINT)  # Ctrl-C is for the launcher
+        running.until_shards(20)
+        assert running.workers() == workers
         for kill in range(5):
             running.until_shards(len(paths_of(output)) + dice.randrange(15, 30))
             time.sleep(dice.uniform(0, 0.1))

@@ -17,7 +17,6 @@ from workers import make_job, make_unit
 
 from rtdscan.pipeline.launchers import local
 from rtdscan.pipeline.launchers.local import run_local, unit_lists
-from rtdscan.transforms import attempts
 from rtdscan.transforms.errors import EngineError, RtdscanError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done
@@ -112,12 +111,12 @@ def test_workers_killed_at_random_are_replaced(job: Job, monkeypatch: pytest.Mon
     def kill_one_of_them(done: Done) -> None:
         nonlocal kills
         children = [child.pid for child in multiprocessing.active_children() if child.pid]
-        if kills < 12 and dice.random() < 0.2 and children:
+        if kills < 8 and dice.random() < 0.2 and children:
             os.kill(dice.choice(children), signal.SIGKILL)
             kills += 1
 
     done = run_local(units, job, workers=4, on_done=kill_one_of_them)
-    assert kills == 12
+    assert kills == 8
     assert outcomes(done) == {unit.file.relative: "scored" for unit in units}
 
 
@@ -153,8 +152,13 @@ def test_a_scan_of_nothing_but_poison_ends(job: Job, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "cause"), [("die_at_once", "killed by signal 9"), ("say_and_die", "MemoryError: no room for the model")]
 )
-def test_workers_that_never_start_end_the_scan(job: Job, player: Callable[[str], None], name: str, cause: str) -> None:
+def test_workers_that_never_start_end_the_scan(
+    tmp_path: Path, player: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, name: str, cause: str
+) -> None:
     player(name)
+    monkeypatch.setattr(local, "DEATHS_AT_START", 2)
+    # More than a pipe holds: whoever hands it to a process that is dead must not wait for it to be read.
+    job = make_job(tmp_path, settings=ScoreSettings(allow=tuple(f"word{at}" for at in range(100_000))))
     with pytest.raises(RtdscanError, match=f"workers die while starting .{cause}.; .* try --set workers=1"):
         run_local([make_unit(f"write {at}") for at in range(9)], job, workers=2)
 
@@ -164,18 +168,10 @@ def test_one_worker_that_starts_is_enough(
 ) -> None:
     monkeypatch.setenv("RTDSCAN_TEST_FOLDER", str(tmp_path))
     player("play_alone")
-    done = run_local([make_unit(f"write {at}") for at in range(40)], job, workers=4)
+    monkeypatch.setattr(local, "DEATHS_AT_START", 2)
+    done = run_local([make_unit(f"write {at}") for at in range(40)], job, workers=3)
     assert len(outcomes(done)) == 40
     assert len({one.worker for one in done}) == 1
-
-
-def test_a_worker_that_dies_before_it_reads_a_large_job_does_not_hang_the_launcher(
-    tmp_path: Path, player: Callable[[str], None]
-) -> None:
-    settings = ScoreSettings(allow=tuple(f"word{at}" for at in range(200_000)))
-    player("die_at_once")
-    with pytest.raises(RtdscanError, match="die while starting"):
-        run_local([make_unit("write 1")], make_job(tmp_path, settings=settings), workers=2)
 
 
 def test_a_process_that_can_not_be_started_ends_the_scan(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +250,7 @@ def test_starting_holds_signals_back_but_not_for_long() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_notes_of_another_run_do_not_count(job: Job, tmp_path: Path) -> None:
-    unit = make_unit("once 1")
-    attempts.begin(make_job(tmp_path, run="earlier"), unit)
-    assert not attempts.begun(job, unit)
-    assert attempts.begin(job, unit).deaths == 0
+def test_a_child_is_started_with_signals_held_back(job: Job, player: Callable[[str], None]) -> None:
+    player("say_mask")
+    with pytest.raises(RtdscanError, match=r"SIGINT.*SIGTERM"):
+        run_local([make_unit("write 1")], job, workers=1)

@@ -66,6 +66,11 @@ def say_and_die(pipe: "Connection", launcher: int) -> None:
     pipe.send("MemoryError: no room for the model")
 
 
+def say_mask(pipe: "Connection", launcher: int) -> None:
+    """Tell which signals are held back."""
+    pipe.send(str(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+
+
 def die() -> None:
     """What the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)

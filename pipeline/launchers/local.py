@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -243,6 +244,7 @@ def _start(job: Job) -> _Worker:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that."""
+    resource_tracker.ensure_running()  # or `start` does it, which lets both through again (Python 3.10 and 3.11)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -252,7 +254,8 @@ def _undisturbed() -> Iterator[None]:
 
 def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
     """What a child does. Beam is imported here, not in the launcher."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a Ctrl-C is for the launcher alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the launcher alone
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     logging.basicConfig(level=logging.ERROR)  # Beam warns of optional packages when it is imported
