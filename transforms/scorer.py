@@ -29,9 +29,11 @@ from rtdscan.transforms.tokens import Piece, make_chunk
 from rtdscan.transforms.words import codepoints
 
 CHUNK_BYTES = 2 << 20
-"""Text whose windows are sorted by length and compared with each other at once. Scoring takes about 20 bytes of memory
-a byte of it, so it bounds what a worker needs whatever the size of its units; padding is 3.7 % at this size, 3.4 % at 4 MB
-(encyclopedia articles)."""
+"""Text whose windows are sorted by length and compared with each other at once.
+
+Scoring takes about 20 bytes of memory a byte of it, so it bounds what a worker needs whatever the size of its units.
+Padding of encyclopedia articles is 3.7 % at this size, 3.4 % at 4 MB.
+"""
 
 CHUNK_PIECES = 4096
 """Texts of a chunk at most: each costs a vector of D numbers whatever its length."""
