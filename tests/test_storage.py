@@ -541,3 +541,15 @@ def test_a_file_system_without_locks_gets_a_lease(tmp_path, monkeypatch):
     with storage.lock(str(tmp_path)), pytest.raises(BusyError), storage.lock(str(tmp_path)):
         pass
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_zombie_is_dead(tmp_path):
+    """An orphan in a container whose init does not reap stays a zombie; its temporaries must not wait for a day."""
+    child = subprocess.Popen(["true"])
+    deadline = time.monotonic() + 10
+    while not files._is_zombie(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (tmp_path / f"{files.TEMPORARY}{files._host()}-{child.pid}-x").write_bytes(b"")
+    (tmp_path / f"{files.TEMPORARY}{files._host()}-{os.getpid()}-x").write_bytes(b"")
+    assert storage.clean_temporaries(str(tmp_path)) == 1
+    child.wait()

@@ -222,7 +222,16 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:  # another user's
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it is dead and only its parent has not looked yet; an orphan in a container may stay so for ever."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # no such file system, or gone meanwhile
+        return False
+    return state in (b"Z", b"X")
 
 
 def _host() -> str:
