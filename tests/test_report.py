@@ -42,7 +42,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> tupl
 
 
 def scan(corpus: Path, output: Path, bundle: Path, *more: str) -> int:
-    return main(["scan", str(corpus), str(output), *options(bundle, *more)])
+    return main(["scan", str(corpus), str(output), *options(bundle, "report.enabled=true", *more)])
 
 
 def report(output: Path, to: Path, *sets: str) -> str:

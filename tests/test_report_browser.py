@@ -57,7 +57,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     sets = ["thresholds.flag=0", "thresholds.floor=0", "report.by=[source]", "input.text=text"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtdscan.pipeline.launchers.local.run_local", run_here)
-        assert main(["scan", str(corpus), str(folder / "out"), *options(tiny_bundle, *sets)]) == 0
+        assert (
+            main(["scan", str(corpus), str(folder / "out"), *options(tiny_bundle, "report.enabled=true", *sets)]) == 0
+        )
     return folder / "out" / "report.html"
 
 
