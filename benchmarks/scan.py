@@ -1,0 +1,283 @@
+"""Speed of `rtdscan scan` beside a stock Beam pipeline and the bare engine: one network, one sample, one table.
+
+    python -m benchmarks.scan CORPUS [--rows 2000] [--repeats 3] [--model DIR | --shape electra-small] [--quick]
+
+CORPUS is a Parquet file with a text column. See README.md for what each row and column is.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from statistics import median
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.corpora import sample_rows, write_rows
+from benchmarks.measure import MB, Usage, machine, python, run, table
+from benchmarks.models import SHAPES, make_model
+from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.engines import resolve
+from rtdscan.transforms.errors import RtdscanError
+from rtdscan.transforms.settings import EngineName, Precision
+
+CANDIDATES: tuple[tuple[EngineName, Precision], ...] = (
+    ("torch", "float32"),
+    ("torch", "bfloat16"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+)
+
+TARGETS = {"float32": 1.6, "bfloat16": 5.0}
+"""Of the torch engine: tokens per CPU second of `scan`, one worker, over those of stock."""
+
+SHARE_OF_BARE = 0.85
+PADDING = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is measured with.
+
+    Attributes:
+        folder: For models, samples and outputs.
+        model: Bundle directory.
+        tokens: Tokens of the sample: word pieces of whole documents, special tokens not counted.
+        unit_mb: Size of work units, so that each worker gets several.
+        cores: Workers of "all cores".
+    """
+
+    folder: Path
+    model: Path
+    tokens: int
+    unit_mb: float
+    cores: int
+
+    def sample(self, *, small: bool) -> Path:
+        """The folder to scan; the small one holds a single document for each core, a file each."""
+        return self.folder / ("small" if small else "sample")
+
+
+@dataclass(slots=True)
+class Runs:
+    """All runs of one configuration, and what they scored.
+
+    Attributes:
+        name: As the table shows it.
+        whole: Of the sample.
+        start: Of a single document for each core: what starting costs.
+        tokens: Tokens of the corpus that a run of the sample scored; `start_tokens`: of the single documents.
+        padding: Share of padding in the batches; None where it is not known.
+    """
+
+    name: str
+    whole: list[Usage] = field(default_factory=list)
+    start: list[Usage] = field(default_factory=list)
+    tokens: int = 0
+    start_tokens: int = 0
+    padding: float | None = None
+
+    def steady(self, what: str) -> float:
+        """Tokens a second, or a CPU second, once started; not a number where the sample is too small to tell."""
+        cost = median(getattr(usage, what) for usage in self.whole)
+        if self.start:
+            cost -= median(getattr(usage, what) for usage in self.start)
+        return (self.tokens - self.start_tokens) / cost if cost > 0 else nan
+
+
+def main() -> None:
+    args = _parser().parse_args()
+    if args.quick:
+        args.rows, args.repeats, args.shape = 20, 1, "tiny"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory(prefix="rtdscan-bench-") as temporary:
+        setup = prepare(args, Path(temporary))
+        bundle = load_bundle(str(setup.model))
+        shape = bundle.config
+        print(f"machine: {machine()}")
+        print(
+            f"model: {bundle.name}, {shape.layers} layers x {shape.dims}, {shape.heads} heads, window "
+            f"{bundle.card.window}\nsample: {args.rows} rows of {args.corpus.name}, {setup.tokens:,} tokens, units of "
+            f"{setup.unit_mb:.2f} MB; {args.repeats} interleaved repeats, medians; {setup.cores} cores",
+            flush=True,
+        )
+        chosen = [pair for pair in CANDIDATES if (not args.engines or pair[0] in args.engines) and _there(bundle, pair)]
+        workers = [1] if args.quick else sorted({1, setup.cores})
+        stock, bare, scans = measure(setup, chosen, workers=workers, repeats=args.repeats)
+    print(report(setup, stock=stock, bare=bare, scans=scans))
+
+
+def prepare(args: argparse.Namespace, folder: Path) -> Setup:
+    """Make the sample, the single document, the model and the stock pipeline's weights; count tokens."""
+    model = make_model(args.shape, folder / "model") if args.shape else load_bundle(args.model).path
+    texts = sample_rows(args.corpus, folder / "sample" / "sample.parquet", rows=args.rows, text=args.text)
+    shortest = min(texts, key=len)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for number in range(cores):
+        write_rows(folder / "small" / f"{number}.parquet", [shortest])
+    tokenizer = load_bundle(str(model)).tokenizer()
+    counts = {text: len(tokenizer.encode(text, add_special_tokens=False)) for text in texts}
+    run(python("benchmarks.stock", "state-dict", model, folder / "stock.pt"))
+    size = sum(len(text.encode()) for text in texts) / 2**20
+    return Setup(
+        folder=folder,
+        model=model,
+        tokens=sum(counts[text] for text in texts),
+        unit_mb=min(4.0, size / (2 * cores)),
+        cores=cores,
+    )
+
+
+Pair = tuple[EngineName, Precision]
+
+
+def measure(
+    setup: Setup, pairs: Sequence[Pair], *, workers: Sequence[int], repeats: int
+) -> tuple[Runs, dict[Pair, Runs], dict[tuple[Pair, int], Runs]]:
+    """Run everything, `repeats` times in turn, so that a slow minute of the machine hits all alike."""
+    stock = Runs("stock Beam pipeline, float32")
+    bare = {pair: Runs(f"bare engine, {' '.join(pair)}") for pair in pairs}
+    scans = {
+        (pair, n): Runs(f"rtdscan scan, {' '.join(pair)}, {n} worker{'s' * (n > 1)}") for pair in pairs for n in workers
+    }
+    for _ in range(repeats):
+        for small in (True, False):
+            usage, tokens = run_stock(setup, small=small)
+            _add(stock, usage, tokens, small=small)
+        for pair in pairs:
+            run_bare(setup, pair, bare[pair])
+            for n in workers:
+                for small in (True, False):
+                    usage, tokens = run_scan(setup, pair, workers=n, small=small)
+                    _add(scans[pair, n], usage, tokens, small=small)
+                scans[pair, n].padding = bare[pair].padding
+    return stock, bare, scans
+
+
+def _add(runs: Runs, usage: Usage, tokens: int, *, small: bool) -> None:
+    if small:
+        runs.start.append(usage)
+        runs.start_tokens = tokens
+    else:
+        runs.whole.append(usage)
+        runs.tokens = tokens
+
+
+def run_stock(setup: Setup, *, small: bool) -> tuple[Usage, int]:
+    """Run the stock pipeline.
+
+    Returns:
+        What it used, and the tokens that it scored.
+    """
+    with tempfile.TemporaryDirectory(dir=setup.folder) as output:
+        model = ("--model", setup.model, "--state-dict", setup.folder / "stock.pt")
+        usage = run(
+            python("benchmarks.stock", "run", f"{setup.sample(small=small)}/*.parquet", f"{output}/scores", *model)
+        )
+        return usage, pc.sum(pq.read_table(output)["tokens"]).as_py()
+
+
+def run_bare(setup: Setup, pair: Pair, runs: Runs) -> None:
+    """Run the bare engine and add what it used: of its time only that within `forward` counts."""
+    engine = ("--model", setup.model, "--engine", pair[0], "--precision", pair[1], "--unit-mb", setup.unit_mb)
+    usage = run(python("benchmarks.bare", setup.sample(small=False), *engine))
+    told = json.loads(usage.stdout)
+    runs.whole.append(Usage(seconds=told["seconds"], cpu=told["cpu"], tree=usage.tree))
+    runs.tokens, runs.padding = told["tokens"], told["padding"]
+
+
+def run_scan(setup: Setup, pair: Pair, *, workers: int, small: bool) -> tuple[Usage, int]:
+    """Run `rtdscan scan`.
+
+    Returns:
+        What it used, and the tokens that it scored.
+    """
+    options = {"model": setup.model, "engine": pair[0], "precision": pair[1], "workers": workers}
+    options["unit.text_mb"] = setup.unit_mb
+    with tempfile.TemporaryDirectory(dir=setup.folder) as output:
+        sets = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+        command = python("rtdscan.pipeline", "scan", setup.sample(small=small), f"{output}/out", "--json", *sets)
+        usage = run(command)
+        return usage, json.loads(usage.stdout)["metrics"]["tokens"]
+
+
+def report(setup: Setup, *, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> str:
+    """The table, and how the targets were met."""
+    head = ("", "tok/s", "tok/CPU s", "spread", "whole run: tok/s", "tok/CPU s", "start s", "scored", "peak MB")
+    rows: list[Sequence[object]] = [(*head, "padding", "x stock", "x bare")]
+    rows.append(_row(setup, stock, stock=stock, bare=None))
+    for pair, runs in bare.items():
+        rows.append(_row(setup, runs, stock=stock, bare=None))
+        rows += [_row(setup, scan, stock=stock, bare=runs) for (of, _), scan in scans.items() if of == pair]
+    return "\n".join(["", table(rows), "", *_verdicts(stock=stock, bare=bare, scans=scans)])
+
+
+def _row(setup: Setup, runs: Runs, *, stock: Runs, bare: Runs | None) -> Sequence[object]:
+    cpu = runs.steady("cpu")
+    used = [usage.cpu for usage in runs.whole]
+
+    def whole(what: str) -> str:
+        return f"{runs.tokens / median(getattr(u, what) for u in runs.whole):,.0f}" if runs.start else "-"
+
+    return (
+        runs.name,
+        f"{runs.steady('seconds'):,.0f}",
+        f"{cpu:,.0f}",
+        f"{max(used) / min(used) - 1:.0%}",
+        whole("seconds"),
+        whole("cpu"),
+        f"{median(usage.seconds for usage in runs.start):.1f}" if runs.start else "-",
+        f"{runs.tokens / setup.tokens:.1%}",
+        f"{max(usage.tree for usage in runs.whole) / MB:,.0f}",
+        "-" if runs.padding is None else f"{runs.padding:.1%}",
+        f"{cpu / stock.steady('cpu'):.2f}",
+        f"{cpu / bare.steady('cpu'):.2f}" if bare else "-",
+    )
+
+
+def _verdicts(*, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> Iterator[str]:
+    say: Callable[[str, float, str, bool], str] = lambda name, value, target, met: (  # noqa: E731
+        f"{'met   ' if met else 'MISSED'}  {name}: {value:.3g} ({target})"
+    )
+    for pair, runs in bare.items():
+        scan = scans[pair, 1].steady("cpu")
+        if pair[0] == "torch":
+            ratio, target = scan / stock.steady("cpu"), TARGETS[pair[1]]
+            yield say(f"{' '.join(pair)} over stock, per CPU second", ratio, f"at least {target}", ratio >= target)
+        share = scan / runs.steady("cpu")
+        yield say(
+            f"{' '.join(pair)} over bare, per CPU second", share, f"at least {SHARE_OF_BARE}", share >= SHARE_OF_BARE
+        )
+        padding = runs.padding or 0.0
+        yield say(f"{' '.join(pair)}, share of padding", padding, f"below {PADDING}", padding < PADDING)
+
+
+def _there(bundle: Bundle, pair: Pair) -> bool:
+    try:
+        return resolve(bundle, engine=pair[0], precision=pair[1]) == pair
+    except RtdscanError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, help="a Parquet file")
+    parser.add_argument("--text", help="its text column, if there are several")
+    parser.add_argument("--rows", type=int, default=2000, help="documents of the sample, taken evenly (default 2000)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--engines", nargs="*", choices=sorted({engine for engine, _ in CANDIDATES}), default=[])
+    parser.add_argument("--quick", action="store_true", help="20 rows, a tiny network: does it run, not how fast it is")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--model", default="default", help="bundle directory (default: the bundled model)")
+    network.add_argument("--shape", choices=sorted(SHAPES), help="a random network of this shape")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
