@@ -59,15 +59,17 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", help="engine of the scan (default torch)")
     parser.add_argument("--folder", type=Path, help="where to make the corpora, 1.5 GB (default: the temporary folder)")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run, not how much it takes")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these corpora only, and 1x")
     args = parser.parse_args()
     sizes = QUICK if args.quick else Sizes()
+    chosen = [case for case in cases(sizes) if not args.only or case[0] in ("1x", *args.only)]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(f"machine: {machine()}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="rtdscan-bench-", dir=args.folder) as temporary:
         folder = Path(temporary)
         model = make_model("tiny", folder / "model")
         measured: dict[str, Usage] = {}
-        for name, make, share in cases(sizes):
+        for name, make, share in chosen:
             corpus = folder / name.replace(" ", "-") / "corpus"
             # In a process of its own: what making it takes is given back.
             _apart(_make, make, corpus, args.corpus, args.text, sizes)
@@ -172,12 +174,13 @@ def report(measured: dict[str, Usage], sizes: Sizes) -> str:
 
 def _verdicts(measured: dict[str, Usage], sizes: Sizes) -> Iterator[str]:
     base = measured["1x"]
-    for name in (f"{sizes.factor}x", "one row group"):
+    for name in [name for name in measured if name not in ("1x", "one document")]:
         growth = measured[name].tree / base.tree - 1
         yield f"{'met   ' if growth <= GROWTH else 'MISSED'}  {name} over 1x: {growth:+.1%} (at most {GROWTH:+.0%})"
-    factor = (measured["one document"].tree - base.tree) / (sizes.document * MB)
-    met = "met   " if factor <= DOCUMENT_FACTOR else "MISSED"
-    yield f"{met}  one document: {factor:.2f} bytes a byte on top of 1x (at most {DOCUMENT_FACTOR:g})"
+    if "one document" in measured:
+        factor = (measured["one document"].tree - base.tree) / (sizes.document * MB)
+        met = "met   " if factor <= DOCUMENT_FACTOR else "MISSED"
+        yield f"{met}  one document: {factor:.2f} bytes a byte on top of 1x (at most {DOCUMENT_FACTOR:g})"
 
 
 if __name__ == "__main__":

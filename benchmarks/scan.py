@@ -1,6 +1,6 @@
 """Speed of `rtdscan scan` beside a stock Beam pipeline and the bare engine: one network, one sample, one table.
 
-    python -m benchmarks.scan CORPUS [--rows 2000] [--repeats 3] [--model DIR | --shape electra-small] [--quick]
+    python -m benchmarks.scan CORPUS [--rows 600] [--repeats 3] [--model DIR | --shape electra-small] [--quick]
 
 CORPUS is a Parquet file with a text column. See README.md for what each row and column is.
 """
@@ -37,6 +37,9 @@ CANDIDATES: tuple[tuple[EngineName, Precision], ...] = (
 TARGETS = {"float32": 1.6, "bfloat16": 5.0}
 """Of the torch engine: tokens per CPU second of `scan`, one worker, over those of stock."""
 
+UNIT_MB = 4.0
+"""The default of `unit.text_mb`."""
+
 SHARE_OF_BARE = 0.85
 PADDING = 0.05
 
@@ -49,15 +52,19 @@ class Setup:
         folder: For models, samples and outputs.
         model: Bundle directory.
         tokens: Tokens of the sample: word pieces of whole documents, special tokens not counted.
-        unit_mb: Size of work units, so that each worker gets several.
+        megabytes: MiB of text of the sample.
         cores: Workers of "all cores".
     """
 
     folder: Path
     model: Path
     tokens: int
-    unit_mb: float
+    megabytes: float
     cores: int
+
+    def unit_mb(self, workers: int) -> float:
+        """`unit.text_mb`: the default; with several workers no more than gives each of them two units."""
+        return UNIT_MB if workers == 1 else min(UNIT_MB, self.megabytes / (2 * workers))
 
     def sample(self, *, small: bool) -> Path:
         """The folder to scan; the small one holds a single document for each core, a file each."""
@@ -103,8 +110,8 @@ def main() -> None:
         print(f"machine: {machine()}")
         print(
             f"model: {bundle.name}, {shape.layers} layers x {shape.dims}, {shape.heads} heads, window "
-            f"{bundle.card.window}\nsample: {args.rows} rows of {args.corpus.name}, {setup.tokens:,} tokens, units of "
-            f"{setup.unit_mb:.2f} MB; {args.repeats} interleaved repeats, medians; {setup.cores} cores",
+            f"{bundle.card.window}\nsample: {args.rows} rows of {args.corpus.name}, {setup.tokens:,} tokens, "
+            f"{setup.megabytes:.2f} MiB; {args.repeats} interleaved repeats, medians; {setup.cores} cores",
             flush=True,
         )
         chosen = [pair for pair in CANDIDATES if (not args.engines or pair[0] in args.engines) and _there(bundle, pair)]
@@ -129,7 +136,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> Setup:
         folder=folder,
         model=model,
         tokens=sum(counts[text] for text in texts),
-        unit_mb=min(4.0, size / (2 * cores)),
+        megabytes=size,
         cores=cores,
     )
 
@@ -156,7 +163,7 @@ def measure(
                 for small in (True, False):
                     usage, tokens = run_scan(setup, pair, workers=n, small=small)
                     _add(scans[pair, n], usage, tokens, small=small)
-                scans[pair, n].padding = bare[pair].padding
+            scans[pair, 1].padding = bare[pair].padding
     return stock, bare, scans
 
 
@@ -185,7 +192,7 @@ def run_stock(setup: Setup, *, small: bool) -> tuple[Usage, int]:
 
 def run_bare(setup: Setup, pair: Pair, runs: Runs) -> None:
     """Run the bare engine and add what it used: of its time only that within `forward` counts."""
-    engine = ("--model", setup.model, "--engine", pair[0], "--precision", pair[1], "--unit-mb", setup.unit_mb)
+    engine = ("--model", setup.model, "--engine", pair[0], "--precision", pair[1], "--unit-mb", setup.unit_mb(1))
     usage = run(python("benchmarks.bare", setup.sample(small=False), *engine))
     told = json.loads(usage.stdout)
     runs.whole.append(Usage(seconds=told["seconds"], cpu=told["cpu"], tree=usage.tree))
@@ -199,7 +206,7 @@ def run_scan(setup: Setup, pair: Pair, *, workers: int, small: bool) -> tuple[Us
         What it used, and the tokens that it scored.
     """
     options = {"model": setup.model, "engine": pair[0], "precision": pair[1], "workers": workers}
-    options["unit.text_mb"] = setup.unit_mb
+    options["unit.text_mb"] = setup.unit_mb(workers)
     with tempfile.TemporaryDirectory(dir=setup.folder) as output:
         sets = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
         command = python("rtdscan.pipeline", "scan", setup.sample(small=small), f"{output}/out", "--json", *sets)
@@ -269,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="a Parquet file")
     parser.add_argument("--text", help="its text column, if there are several")
-    parser.add_argument("--rows", type=int, default=2000, help="documents of the sample, taken evenly (default 2000)")
+    parser.add_argument("--rows", type=int, default=600, help="documents of the sample, taken evenly (default 600)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engines", nargs="*", choices=sorted({engine for engine, _ in CANDIDATES}), default=[])
     parser.add_argument("--quick", action="store_true", help="20 rows, a tiny network: does it run, not how fast it is")

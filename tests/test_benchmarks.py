@@ -87,7 +87,7 @@ def test_the_report_of_speed_by_hand(tmp_path: Path) -> None:
     stock = scan.Runs("stock", [usage(9), usage(10), usage(13)], [usage(5)], tokens=550, start_tokens=50)
     bare = scan.Runs("bare", [usage(2.5)], tokens=1000, padding=0.04)
     scanned = scan.Runs("scan", [usage(14)], [usage(11)], tokens=1000, start_tokens=100, padding=0.04)
-    setup = scan.Setup(folder=tmp_path, model=tmp_path, tokens=1000, unit_mb=4, cores=1)
+    setup = scan.Setup(folder=tmp_path, model=tmp_path, tokens=1000, megabytes=4, cores=1)
     lines = scan.report(setup, stock=stock, bare={pair: bare}, scans={(pair, 1): scanned}).splitlines()
     rows = [line.split() for line in lines if line.startswith(("stock", "bare", "scan"))]
     assert rows == [
