@@ -32,11 +32,12 @@ setup(
         "apache-beam>=2.77,<2.80",
         "jinja2>=3.1",
         "matplotlib>=3.8",  # figures of the report
-        "numpy>=1.26",
+        "numpy>=2",
         "prometheus-client>=0.20",
         "pyarrow>=18,<26",  # Beam 2.77 pins the upper bound
         "pydantic>=2.9,<3",  # typed settings with an error for each wrong key
         "pyyaml>=6",
+        "rapidfuzz>=3.10",  # edit distances to a whole word list in C++ (MIT, 3 MB, no dependencies)
         "rich>=13.7",  # progress bar and tables
         "safetensors>=0.5",
         "tokenizers>=0.21",

@@ -23,6 +23,7 @@ class SpanInContext:
         file, row: Where it is.
         score: Its probability.
         before, words, after: The text.
+        suggestions: What may have been meant, best first.
     """
 
     file: str
@@ -31,6 +32,7 @@ class SpanInContext:
     before: str
     words: str
     after: str
+    suggestions: tuple[str, ...] = ()
 
 
 def worst_spans(
@@ -73,4 +75,5 @@ def _in_context(unit: WorkUnit, row: int, span: dict[str, Any], *, text: str) ->
         before=document[max(0, start - AROUND) : start],
         words=document[start:end],
         after=document[end : end + AROUND],
+        suggestions=tuple(span["suggestions"] or ()),
     )

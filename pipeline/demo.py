@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     corpus = str(Path(rtdscan.transforms.__file__).parent / "data" / "demo")
     own = ["input.id=id", "input.text=text", "log.text=true", "unit.text_mb=0.1"]
-    own += ["output.columns=[source]", "report.by=[source]"]
+    own += ["output.columns=[source]", "report.by=[source]", "suggest.in_context=true"]
     config = load_config(ScanConfig, files=args.config, sets=[*own, *args.set])
     summary = scan([corpus], args.output, config=config, beam_args=args.beam_args)
     if args.json:

@@ -132,7 +132,10 @@ def print_summary(summary: Summary, console: Console) -> None:
 def _in_context(span: SpanInContext) -> Text:
     line = Text(f"  {span.score:.3f}  …{one_line(span.before)}")
     line.append(f"[{one_line(span.words)}]", style="bold red")
-    line.append(f"{one_line(span.after)}…  ({span.file} row {span.row})")
+    line.append(f"{one_line(span.after)}…")
+    if span.suggestions:
+        line.append(f"  → {one_line(span.suggestions[0])}", style="green")
+    line.append(f"  ({span.file} row {span.row})")
     return line
 
 

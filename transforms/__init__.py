@@ -19,6 +19,8 @@ engines      run the network: the same numbers within a stated tolerance
 lexicon      what a word tells without its context; a frozen list of how rare words are
 readout      token logits -> word probabilities; candidates -> spans and decision
 tokens       texts -> flat arrays of tokens, words and windows
+near         words near in letters to one that was written
+suggest      what may have been meant where words are flagged
 forward      all windows of a chunk through the network
 documents    a text's bytes, whether they can be scored, its pieces
 stored       scores of pieces -> columns of documents

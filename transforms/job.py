@@ -66,6 +66,7 @@ class Job:
                 "allow": sorted(settings.allow),
                 "id": self.id,
                 "columns": settings.output.columns,
+                "suggest": settings.suggest.model_dump() if settings.suggest.top_k else None,
                 **({"by": self.by} if self.by else {}),
             }
         )

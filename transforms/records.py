@@ -242,7 +242,11 @@ def attribute_schema(
         _described("max_score", pa.float32(), "probability of the worst word"),
         _described("candidates", pa.list_(MARK), "every word at or above thresholds.floor, by character offsets"),
         _described("n_flagged", pa.int32(), "words at or above thresholds.flag that are neither ignored nor allowed"),
-        _described("spans", pa.list_(SPAN), "flagged words, neighbours merged, by character offsets, end exclusive"),
+        _described(
+            "spans",
+            pa.list_(SPAN),
+            "flagged words, neighbours merged, by character offsets, end exclusive; suggestions best first",
+        ),
     ]
     if output.embedding != "none":
         number = pa.float16() if output.embedding == "float16" else pa.float32()

@@ -21,10 +21,12 @@ from rtdscan.transforms.documents import NULL, Document, failed_document, read_d
 from rtdscan.transforms.engines import Engine, load_engine, resolve
 from rtdscan.transforms.forward import run_windows
 from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
+from rtdscan.transforms.near import near_words
 from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
-from rtdscan.transforms.settings import ScoreSettings, Thresholds
+from rtdscan.transforms.settings import OutputSettings, ScoreSettings, SuggestSettings, Thresholds
 from rtdscan.transforms.stored import PieceScores, piece_scores, refloored, stored_columns
+from rtdscan.transforms.suggest import IN_CONTEXT, Suggester, add_suggestions
 from rtdscan.transforms.tokens import Piece, make_chunk
 from rtdscan.transforms.words import codepoints
 
@@ -212,11 +214,36 @@ class Scorer:
             candidates=stored["candidates"].combine_chunks(),
             settings=self.settings,
         )
-        for name in ("n_flagged", "spans", "decision"):
-            column = getattr(told, name)
+        columns = {name: getattr(told, name) for name in ("n_flagged", "spans", "decision")}
+        words = near_words(self.bundle) if self.settings.suggest.top_k else None
+        if words is not None:
+            suggester = Suggester(words, self.settings.suggest, judge=self.judge)
+            columns["spans"] = add_suggestions(told.spans, text_of, suggester)
+        for name, column in columns.items():
             at = stored.schema.get_field_index(name)
             stored = stored.append_column(name, column) if at < 0 else stored.set_column(at, name, column)
         return stored
+
+    def judge(self, texts: Sequence[str], places: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+        """What the network says of words at some places (see suggest.IN_CONTEXT)."""
+        plain = ScoreSettings(
+            output=OutputSettings(words=True, embedding="none"),
+            suggest=SuggestSettings(top_k=0),
+            thresholds=Thresholds(floor=1.0, flag=1.0, review=1.0, drop=1.0),
+        )
+        kept = self.settings.model_copy(update={name: getattr(plain, name) for name in plain.model_fields_set})
+        words = replace(self, settings=kept).score(pa.table({"text": pa.array(texts, pa.string())}))["words"]
+        evidence_CF = np.zeros((len(texts), len(IN_CONTEXT)))
+        for at, (marks, (start, end)) in enumerate(zip(words, places, strict=True)):
+            found = marks.values
+            if found is None or not len(found):
+                continue
+            start_W, end_W, p_W = (found.field(name).to_numpy() for name in ("start", "end", "score"))
+            p_W = np.clip(p_W.astype(np.float64), 1e-6, 1 - 1e-6)
+            own_W = (start_W < end) & (end_W > start)
+            evidence_CF[at, 0] = np.log(p_W / (1 - p_W))[own_W].max(initial=-14.0)
+            evidence_CF[at, 1] = np.log1p(-p_W[~own_W]).sum()
+        return evidence_CF
 
     def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
         """Put attributes beside the columns that come from the input, in the order of the schema."""

@@ -52,6 +52,16 @@ class Limits(Section):
     )
 
 
+class SuggestSettings(Section):
+    """What may have been meant where words are flagged; from words of the bundle's lexicon that are near in letters."""
+
+    top_k: int = Field(3, ge=0, description="suggestions of a span at most; 0: none are made")
+    in_context: bool = Field(
+        False, description="the network reads the best eight in their place; better, for 300 tokens a flagged span"
+    )
+    least: Share = Field(0.02, description="probability below which nothing is suggested")
+
+
 class ScoreSettings(Section):
     """All that a Scorer needs besides texts."""
 
@@ -70,6 +80,7 @@ class ScoreSettings(Section):
     allow: tuple[str, ...] = Field(
         (), description="words that are never flagged, case-insensitive, or one file with a word a line"
     )
+    suggest: SuggestSettings = SuggestSettings()
     output: OutputSettings = OutputSettings()
     limits: Limits = Limits()
 
