@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +11,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from tiny import make_tiny_bundle
+
+# How long an example takes says more about the machine than about the code; pytest's own time-out ends what hangs.
+hypothesis.settings.register_profile("rtdscan", deadline=None)
+hypothesis.settings.load_profile("rtdscan")
 
 
 @pytest.fixture(scope="session")
