@@ -49,6 +49,15 @@ class Marks:
         first_K = np.concatenate([self.first_K, other.first_K])
         return Marks(row_K[order], first_K[order], np.concatenate([self.cosine_K, other.cosine_K])[order])
 
+    def led_on(self, other: "Marks") -> "Marks":
+        """The same, where a first row is itself a duplicate in `other` with the first row of that."""
+        if not len(other.row_K):
+            return self
+        at_K = np.minimum(np.searchsorted(other.row_K, self.first_K), len(other.row_K) - 1)
+        on_K = other.row_K[at_K] == self.first_K
+        first_K = np.where(on_K, other.first_K[at_K], self.first_K)
+        return Marks(self.row_K, first_K, np.where(on_K, other.cosine_K[at_K], self.cosine_K).astype(np.float32))
+
     @staticmethod
     def none() -> "Marks":
         """No duplicates."""

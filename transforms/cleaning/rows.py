@@ -124,27 +124,41 @@ def marks_of_table(
     texts = as_binary(get_column(table.schema, text, where=file or "the table").of(table))
     digest_N2 = text_digests(texts.take(pa.array(row_N)))
     embedding_ND = embeddings(attributes)[row_N] if settings.duplicates.near is not None else None
-    found = find_marks(lambda: [(np.arange(len(row_N)), digest_N2)], embedding_ND, settings.duplicates, rows=len(row_N))
+    found = find_marks(
+        lambda: [(row_N, digest_N2)],
+        settings.duplicates,
+        rows=len(row_N),
+        number_N=row_N,
+        embedding_ND=embedding_ND,
+    )
     number = attributes["row"].to_numpy()
-    return marks_table([file] * len(found.row_K), number[row_N[found.row_K]], number[row_N[found.first_K]], found)
+    return marks_table([file] * len(found.row_K), number[found.row_K], number[found.first_K], found)
 
 
 def find_marks(
-    read: Any, embedding_ND: "np.ndarray[Any, Any] | None", settings: DuplicateSettings, *, rows: int
+    read: Any,
+    settings: DuplicateSettings,
+    *,
+    rows: int,
+    number_N: "np.ndarray[Any, Any] | None" = None,
+    embedding_ND: "np.ndarray[Any, Any] | None" = None,
 ) -> Marks:
-    """Duplicates among rows 0 to `rows`.
+    """Duplicates among rows.
 
     Args:
         read: As for `equal_rows`.
-        embedding_ND: Their embeddings; None where similar rows are not looked for.
         settings: What to look for.
         rows: How many there are.
+        number_N, embedding_ND: Row numbers, ascending, and their embeddings (overwritten), where similar rows are
+            looked for.
     """
-    found = equal_rows(read, rows=rows) if settings.exact else Marks.none()
-    if settings.near is None or embedding_ND is None:
-        return found
-    embedding_ND[found.row_K] = np.nan  # rejected already, so nobody's first
-    return found + similar_rows(embedding_ND, threshold=settings.near, center=settings.center)
+    equal = equal_rows(read, rows=rows) if settings.exact else Marks.none()
+    if settings.near is None or number_N is None or embedding_ND is None:
+        return equal
+    embedding_ND[np.searchsorted(number_N, equal.row_K)] = np.nan  # rejected already, so nobody's first
+    like = similar_rows(embedding_ND, threshold=settings.near, center=settings.center)
+    like = Marks(number_N[like.row_K], number_N[like.first_K], like.cosine_K)
+    return equal.led_on(like) + like
 
 
 def marks_table(files: Any, row_K: Any, first_row_K: Any, found: Marks, *, first_files: Any = None) -> pa.Table:
