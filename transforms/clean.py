@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rtdscan.transforms import attempts
-from rtdscan.transforms.cleaning.duplicates import text_digests
+from rtdscan.transforms.cleaning.duplicates import HASHES, sketches, text_digests
 from rtdscan.transforms.cleaning.files import (
     marks_digest,
     read_attributes,
@@ -82,8 +82,12 @@ def _hash(unit: WorkUnit, job: CleanJob) -> tuple[Outcome, str]:
         return "current", fingerprint
     texts = as_binary(read_unit(unit, text=job.text)["text"])
     chosen = np.flatnonzero(selected(attributes, job.settings).to_numpy(zero_copy_only=False))
-    digest_N2 = text_digests(texts.take(pa.array(chosen)))
+    texts = texts.take(pa.array(chosen, pa.int64()))
+    digest_N2 = text_digests(texts)
     hashes = pa.table({"row": unit.first_row + chosen, "low": digest_N2[:, 0], "high": digest_N2[:, 1]})
+    if job.settings.duplicates.sketches:
+        sketch = pa.FixedSizeListArray.from_arrays(pa.array(sketches(texts).ravel()), HASHES)
+        hashes = hashes.append_column("sketch", sketch)
     write_hashes(unit, job, hashes, fingerprint=fingerprint)
     return "hashed", fingerprint
 

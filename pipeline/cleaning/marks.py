@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rtdscan.pipeline.cleaning.plan import CleanPlan
 from rtdscan.transforms import storage
+from rtdscan.transforms.cleaning.duplicates import HASHES
 from rtdscan.transforms.cleaning.files import DUPLICATES_FILE, KEY, read_fingerprint
 from rtdscan.transforms.cleaning.job import CLEANING_VERSION, CleanJob, hash_fingerprint, hashes_path
 from rtdscan.transforms.cleaning.rows import embeddings, find_marks, marks_table
@@ -67,7 +69,7 @@ def _find(units: Sequence[WorkUnit], job: CleanJob) -> pa.Table:
 
     def read() -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
         for unit, start in zip(units, starts, strict=False):
-            hashes = _hashes(unit, job)
+            hashes = _hashes(unit, job, ["row", "low", "high"])
             number_N = hashes["row"].to_numpy() - unit.first_row + start
             yield number_N, np.stack([hashes["low"].to_numpy(), hashes["high"].to_numpy()], axis=1)
 
@@ -91,20 +93,26 @@ def _check_limit(rows: int, limit: int) -> None:
 
 
 def _embeddings(units: Sequence[WorkUnit], starts: Sequence[int], job: CleanJob, *, rows: int) -> dict[str, Any]:
-    """Numbers and embeddings of the rows that were hashed."""
+    """Numbers, embeddings and sketches of the rows that were hashed."""
     number_N = np.zeros(rows, np.int64)
+    sketch_NH = np.zeros((rows, HASHES), np.uint32) if job.settings.duplicates.sketches else None
     embedding_ND: NDArray[Any] | None = None
     at = 0
     for unit, start in zip(units, starts, strict=False):
-        chosen = _hashes(unit, job)["row"].to_numpy() - unit.first_row
+        hashes = _hashes(unit, job, ["row"] if sketch_NH is None else ["row", "sketch"])
+        chosen = hashes["row"].to_numpy() - unit.first_row
         with storage.open_read(storage.join(job.attributes, unit.shard)) as source:
             found_ND = embeddings(pq.read_table(source, columns=["embedding"], partitioning=None))[chosen]
         if embedding_ND is None:
             embedding_ND = np.zeros((rows, found_ND.shape[1]), found_ND.dtype)
         embedding_ND[at : at + len(chosen)] = found_ND
         number_N[at : at + len(chosen)] = start + chosen
+        if sketch_NH is not None:
+            flat = pc.list_flatten(hashes["sketch"]).to_numpy()
+            sketch_NH[at : at + len(chosen)] = flat.reshape(len(chosen), HASHES)
         at += len(chosen)
-    return {"number_N": number_N, "embedding_ND": np.zeros((0, 1)) if embedding_ND is None else embedding_ND}
+    embedding_ND = np.zeros((0, 1), np.float32) if embedding_ND is None else embedding_ND
+    return {"number_N": number_N, "embedding_ND": embedding_ND, "sketch_NH": sketch_NH}
 
 
 def _places(
@@ -116,9 +124,9 @@ def _places(
     return [units[unit].file.relative for unit in unit_K], number_K + first[unit_K] if len(number_K) else number_K
 
 
-def _hashes(unit: WorkUnit, job: CleanJob) -> pa.Table:
+def _hashes(unit: WorkUnit, job: CleanJob, columns: Sequence[str]) -> pa.Table:
     with storage.open_read(storage.join(job.output, hashes_path(unit))) as source:
-        return pq.read_table(source, partitioning=None)
+        return pq.read_table(source, columns=list(columns), partitioning=None)
 
 
 def _hashed_rows(unit: WorkUnit, job: CleanJob) -> int:

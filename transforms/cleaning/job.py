@@ -41,7 +41,9 @@ def hash_fingerprint(job: CleanJob, attributes: str) -> str:
         attributes: Digest of the shard's fingerprint: input file, cut, text, scoring and presentation.
     """
     keep = job.settings.model_dump(mode="json", include={"keep"})
-    return digest_of({"version": CLEANING_VERSION, "attributes": attributes, "text": job.text, **keep})
+    sketches = job.settings.duplicates.sketches
+    fields = {"version": CLEANING_VERSION, "attributes": attributes, "text": job.text, "sketches": sketches}
+    return digest_of({**fields, **keep})
 
 
 def clean_fingerprint(job: CleanJob, attributes: str, *, marks: str) -> str:

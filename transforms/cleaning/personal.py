@@ -194,9 +194,11 @@ def _phones(text: str, region: str | None) -> Iterator[tuple[int, int]]:
     last = 0
     for start, end in _places(text):
         for match in library.PhoneNumberMatcher(text[start:end], region, leniency=library.Leniency.VALID):
-            if start + match.start >= last:
+            lone = match.raw_string.startswith("(") and ")" not in match.raw_string  # the library takes it along
+            first = start + match.start + lone
+            if first >= last:
                 last = start + match.end
-                yield start + match.start, last
+                yield first, last
 
 
 def _places(text: str) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rtdscan.transforms.cleaning.duplicates import Marks, equal_rows, similar_rows, text_digests
+from rtdscan.transforms.cleaning.duplicates import Marks, equal_rows, similar_rows, sketches, text_digests
 from rtdscan.transforms.cleaning.edits import Edit, apply_edits, edited_column, edits_of, with_column
 from rtdscan.transforms.cleaning.expressions import compile_expression, mask_of
 from rtdscan.transforms.cleaning.settings import CleanSettings, DuplicateSettings
@@ -130,6 +130,7 @@ def marks_of_table(
         rows=len(row_N),
         number_N=row_N,
         embedding_ND=embedding_ND,
+        sketch_NH=sketches(texts.take(pa.array(row_N))) if settings.duplicates.sketches else None,
     )
     number = attributes["row"].to_numpy()
     return marks_table([file] * len(found.row_K), number[found.row_K], number[found.first_K], found)
@@ -142,6 +143,7 @@ def find_marks(
     rows: int,
     number_N: "np.ndarray[Any, Any] | None" = None,
     embedding_ND: "np.ndarray[Any, Any] | None" = None,
+    sketch_NH: "np.ndarray[Any, Any] | None" = None,
 ) -> Marks:
     """Duplicates among rows.
 
@@ -149,14 +151,16 @@ def find_marks(
         read: As for `equal_rows`.
         settings: What to look for.
         rows: How many there are.
-        number_N, embedding_ND: Row numbers, ascending, and their embeddings (overwritten), where similar rows are
-            looked for.
+        number_N, embedding_ND, sketch_NH: Row numbers, ascending, their embeddings (overwritten) and sketches, where
+            similar rows are looked for.
     """
     equal = equal_rows(read, rows=rows) if settings.exact else Marks.none()
     if settings.near is None or number_N is None or embedding_ND is None:
         return equal
     embedding_ND[np.searchsorted(number_N, equal.row_K)] = np.nan  # rejected already, so nobody's first
-    like = similar_rows(embedding_ND, threshold=settings.near, center=settings.center)
+    like = similar_rows(
+        embedding_ND, threshold=settings.near, center=settings.center, sketch_NH=sketch_NH, overlap=settings.overlap
+    )
     like = Marks(number_N[like.row_K], number_N[like.first_K], like.cosine_K)
     return equal.led_on(like) + like
 

@@ -19,6 +19,9 @@ class DuplicateSettings(Section):
     near: Share | None = Field(
         None, description="reject documents whose embedding has at least this cosine with that of an earlier kept one"
     )
+    overlap: Share = Field(
+        0.5, description="and at least this share of word triples in common (Jaccard, by MinHash); 0: cosine alone"
+    )
     center: bool = Field(
         True, description="subtract the corpus' mean embedding before cosines are taken (from 100 documents on)"
     )
@@ -27,6 +30,11 @@ class DuplicateSettings(Section):
         ge=1,
         description="documents among which near duplicates may be looked for; time grows with the square",
     )
+
+    @property
+    def sketches(self) -> bool:
+        """Whether word triples are compared."""
+        return self.near is not None and self.overlap > 0
 
 
 class SpanSettings(Section):
