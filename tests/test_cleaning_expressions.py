@@ -1,4 +1,4 @@
-"""Expressions on columns: the same as a three-valued Python; nothing is evaluated; what is wrong is told in one line."""
+"""Expressions on columns: the same as a three-valued Python; nothing is evaluated; errors are one line."""
 
 import datetime
 import decimal

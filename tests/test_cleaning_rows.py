@@ -1,4 +1,4 @@
-"""clean_table: every row once and in order, types as they were, texts edited by their spans, duplicates by made-up vectors."""
+"""clean_table: every row once, types as they were, texts edited by their spans, duplicates by made-up vectors."""
 
 import datetime
 import decimal
@@ -45,7 +45,7 @@ def attributes(
         "status": ["ok"] * n,
         "score": pa.array(scores or [0.1] * n, pa.float32()),
         "spans": pa.array(told, pa.list_(SPAN)),
-        "decision": decisions or ["keep"] * n,
+        "decision": pa.array(decisions or ["keep"] * n, pa.string()),
     }
     if vectors is not None:
         dims = len(next(vector for vector in vectors if vector is not None))
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RtdscanError, match="2 rows of input but 3 of attributes"):
         clean_table(texts("a", "b"), attributes(3), settings())
     taken = texts("a").append_column(REASON, pa.array(["x"]))
-    with pytest.raises(UserError, match="has a column rtdscan_reason.*rename it"):
+    with pytest.raises(UserError, match=r"has a column rtdscan_reason.*rename it"):
         clean_table(taken, attributes(1), settings(), text="text")
 
 
@@ -227,8 +227,8 @@ def test_spans_are_removed_with_one_space() -> None:
     text, changes = edited(spans={"action": "remove"})
     assert text == "I letter him."
     assert changes == [
-        (1, 10, " recieved", "", "remove"),
-        (10, 14, " teh", "", "remove"),
+        (2, 11, "recieved ", "", "remove"),
+        (11, 15, "teh ", "", "remove"),
         (22, 27, "form ", "", "remove"),
     ]
 
@@ -397,11 +397,11 @@ def test_near_duplicates_need_words_in_common_too() -> None:
     table = texts(
         "the cat sat on the mat today", "a dog ran off", "the cat sat on the mat", "the cat sat on the mat today"
     )
-    vectors: list[list[float] | None] = [[1, 0], [1, 0.01], [1, 0.02], None]
+    vectors: list[list[float] | None] = [[1, 0], [1, 0.01], [1, 0.2], None]
     scored = attributes(4, vectors=vectors)
     found = clean_table(table, scored, settings(duplicates={"near": 0.9}), file="f")
     assert found.kept["n"].to_pylist() == [0, 1, 3]  # no embedding: no near duplicate
-    assert found.rejected[REASON].to_pylist() == ["near duplicate: f row 100, cosine 0.9998"]
+    assert found.rejected[REASON].to_pylist() == ["near duplicate: f row 100, cosine 0.9805"]
     found = clean_table(table, scored, settings(duplicates={"near": 0.9, "overlap": 0}), file="f")
     assert found.kept["n"].to_pylist() == [0, 3]
     found = clean_table(table, scored, settings(duplicates={"near": 0.9, "exact": True}), file="f")
