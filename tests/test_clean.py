@@ -210,6 +210,15 @@ def test_every_type_comes_through_with_its_metadata(tmp_path: Path, tiny_bundle:
     assert back == [{name: value for name, value in row.items() if name != text.partition(".")[0]} for row in kept]
 
 
+def test_a_corpus_without_rows(tmp_path: Path, tiny_bundle: Path, clean: Clean) -> None:
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "corpus" / "a.parquet")
+    sets = ["--set", "input.id=null"]
+    assert main(["scan", str(tmp_path / "corpus"), str(tmp_path / "out"), *options(tiny_bundle), *sets]) == 0
+    told = clean(tmp_path / "out", tmp_path / "cleaned", "duplicates.near=0.9", "duplicates.exact=true", "--json").json
+    assert (told["rows"], told["kept"], told["rejected"], told["finished"]) == (0, 0, 0, True)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Duplicates
 

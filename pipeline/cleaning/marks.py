@@ -88,7 +88,7 @@ def _check_limit(rows: int, limit: int) -> None:
     if rows > limit:
         raise UserError(
             f"duplicates.near compares each document with each: {rows:,} are more than duplicates.limit, {limit:,}."
-            " Time grows with the square (200,000 took about 7 minutes on one core); raise the limit, or keep fewer"
+            " Time grows with the square (20,000 took 5 s on one core); raise the limit, or keep fewer"
         )
 
 
