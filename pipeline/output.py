@@ -42,10 +42,10 @@ def check(output: str, inputs: Sequence[str]) -> None:
         UserError: It holds something else, or belongs to another INPUT, or lies inside INPUT or around it.
     """
     for path in inputs:
-        _check_apart(path, output)
+        check_apart(path, output)
     found = storage.read_bytes(storage.join(output, MARKER))
     if found is None:
-        if _occupied(output):
+        if occupied(output):
             raise UserError(f"{output} holds files that are not an rtdscan output; choose another OUTPUT or empty it")
         return
     owners, wanted = _owners(found, output), _owned_by(inputs)
@@ -237,27 +237,39 @@ def _owners(marker: bytes, output: str) -> list[str]:
         ) from error
 
 
-def _check_apart(path: str, output: str) -> None:
-    """Refuse an OUTPUT that the next scan would read as INPUT, and one around INPUT; by way of links too."""
+def check_apart(path: str, output: str, *, read: str = "INPUT", written: str = "OUTPUT") -> None:
+    """Refuse an OUTPUT that the next scan would read as INPUT, and one around INPUT; by way of links too.
+
+    Args:
+        path, output: What is read and what is written.
+        read, written: What they are called.
+    """
     for one, other in {(path, output), (_resolved(path), _resolved(output))}:
         if storage.covers(one, other):
-            raise UserError(f"OUTPUT {output} lies inside INPUT {path}: its shards would be read as input; move it out")
+            raise UserError(
+                f"{written} {output} lies inside {read} {path}: its shards would be read as input; move it out"
+            )
         if absolute(one).startswith(f"{absolute(other).rstrip('/')}/"):
-            raise UserError(f"INPUT {path} lies inside OUTPUT {output}; choose another OUTPUT")
+            raise UserError(f"{read} {path} lies inside {written} {output}; choose another {written}")
 
 
 def _resolved(path: str) -> str:
     return os.path.realpath(storage.local(path)) if storage.is_local(path) else path
 
 
-def _occupied(output: str) -> bool:
+def occupied(output: str, *, name: str = "OUTPUT") -> bool:
+    """Whether a folder that is not marked as ours holds anything.
+
+    Raises:
+        UserError: It is no folder and can't become one.
+    """
     if not storage.is_local(output):
         return bool(storage.list_files(output))
     folder = storage.local(output).absolute()
     there = next((path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()), folder)
     if not there.is_dir():
         wrong = "is a link to nothing" if there.is_symlink() and not there.exists() else "is a file"
-        raise UserError(f"OUTPUT {output}: {there} {wrong}; name a folder")
+        raise UserError(f"{name} {output}: {there} {wrong}; name a folder")
     # What a scan leaves that was killed before it put its marker.
     return there == folder and any(
         name != storage.LOCK and not name.startswith(TEMPORARY) for name in os.listdir(folder)

@@ -56,14 +56,14 @@ class Meter:
 
 
 @contextmanager
-def metering(units: int, text_bytes: int) -> Iterator[Meter]:
-    """A meter for the duration of a scan."""
-    meter = Meter(units, text_bytes)
+def metering(units: int, text_bytes: int, *, kind: type[Meter] = Meter) -> Iterator[Meter]:
+    """A meter for the duration of a scan or another pass over units."""
+    meter = kind(units, text_bytes)
     console = Console(stderr=True)
     if not console.is_terminal:
         yield meter
         return
     columns = (BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        meter._bar, meter._task = bar, bar.add_task("scan", total=max(text_bytes, 1), state=meter.state())
+        meter._bar, meter._task = bar, bar.add_task("units", total=max(text_bytes, 1), state=meter.state())
         yield meter

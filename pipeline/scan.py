@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.transforms.errors import RtdscanError
 
     config = load_config(ScanConfig, files=args.config, sets=args.set)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupted)
     try:
         summary = scan(args.input, args.output, config=config, beam_args=args.beam_args)
     except RtdscanError as error:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     return summary.exit_status
 
 
-def _interrupt(*_: object) -> None:
-    """SIGTERM ends a scan as Ctrl-C does: children are stopped, nothing is half written."""
+def interrupted(*_: object) -> None:
+    """SIGTERM ends a program as Ctrl-C does: children are stopped, nothing is half written."""
     print("rtdscan: asked to stop", file=sys.stderr)
     raise KeyboardInterrupt

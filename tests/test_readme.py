@@ -3,6 +3,7 @@
 RTDSCAN_UPDATE_README=1 writes the tables anew.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from rtdscan.pipeline.clean import CleanConfig
 from rtdscan.pipeline.config import ScanConfig, reference_markdown
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings
@@ -38,7 +40,11 @@ def attributes_markdown() -> str:
     return "".join(rows)
 
 
-TABLES = {"attributes": attributes_markdown, "options": lambda: reference_markdown(ScanConfig)}
+TABLES = {
+    "attributes": attributes_markdown,
+    "options": lambda: reference_markdown(ScanConfig),
+    "clean-options": lambda: reference_markdown(CleanConfig),
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -92,6 +98,9 @@ def test_every_command_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "worst spans" in done.stdout
     assert (tmp_path / "scanned" / "run.json").exists()
+    for cleaned in ("cleaned", "masked"):
+        told = json.loads((tmp_path / cleaned / "clean.json").read_text())["summary"]
+        assert 0 < told["kept"] == told["rows"] - told["rejected"]
     for number, block in enumerate(blocks("python")):
         path = tmp_path / f"block{number}.py"
         path.write_text(block)

@@ -29,12 +29,14 @@ corruption   ways text goes wrong, with labels, a file a family
 job          what every step of one scan has to know; when a shard is current
 shards       a unit's attributes on disk, with fingerprint and tally
 attempts     notes about units whose worker died
+cleaning     rows and their attributes -> kept, rejected, changed
 read, infer, write    the verbs, in the order of the graph
 graph        the verbs composed
+clean        the verbs of a cleaning
 results      what became of all units, in one file
 child        what a process that was given units does with them
 plan         the verb before them: files -> units
 
 Two rules, each held by a test that reads the source. `transforms` never imports `pipeline`. Nouns (everything up
-to `attempts`) are plain Python over arrays and Arrow tables, free of Beam; verbs are thin PTransforms around them.
+to `cleaning`) are plain Python over arrays and Arrow tables, free of Beam; verbs are thin PTransforms around them.
 """

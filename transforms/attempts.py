@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from rtdscan.transforms import storage
-from rtdscan.transforms.job import Job
+from rtdscan.transforms.job import Task
 from rtdscan.transforms.records import WorkUnit
 
 CAREFUL_AFTER = 2
@@ -55,7 +55,7 @@ class Attempt:
         return self.unexplained >= GIVE_UP_AFTER
 
 
-def begin(job: Job, unit: WorkUnit) -> Attempt:
+def begin(job: Task, unit: WorkUnit) -> Attempt:
     """Read the unit's note, count the death it tells of, and leave the new one."""
     found = _found(job, unit)
     attempt = after_death(found) if found else Attempt(unit.shard)
@@ -63,12 +63,12 @@ def begin(job: Job, unit: WorkUnit) -> Attempt:
     return attempt
 
 
-def begun(job: Job, unit: WorkUnit) -> bool:
+def begun(job: Task, unit: WorkUnit) -> bool:
     """Whether the unit was begun and not ended: its worker is at it, or died."""
     return storage.exists(_note_path(job, unit))
 
 
-def current(job: Job, unit: WorkUnit) -> Attempt:
+def current(job: Task, unit: WorkUnit) -> Attempt:
     """The attempt that `begin` noted; for whoever goes on with the unit in another step."""
     return _found(job, unit) or Attempt(unit.shard)
 
@@ -82,12 +82,12 @@ def after_death(attempt: Attempt) -> Attempt:
     return replace(attempt, deaths=deaths, unexplained=0, failed=failed, row=None)
 
 
-def note_row(job: Job, unit: WorkUnit, attempt: Attempt, row: int | None) -> None:
+def note_row(job: Task, unit: WorkUnit, attempt: Attempt, row: int | None) -> None:
     """Write down which row is in progress; None between documents."""
     _leave(job, unit, replace(attempt, row=row))
 
 
-def end(job: Job, unit: WorkUnit) -> None:
+def end(job: Task, unit: WorkUnit) -> None:
     """Remove the unit's note."""
     storage.remove(_note_path(job, unit))
 
@@ -123,15 +123,15 @@ def _is_row(value: Any, unit: WorkUnit) -> bool:
     return type(value) is int and 0 <= value < unit.rows
 
 
-def _found(job: Job, unit: WorkUnit) -> Attempt | None:
+def _found(job: Task, unit: WorkUnit) -> Attempt | None:
     data = storage.read_bytes(_note_path(job, unit))
     return None if data is None else parse_note(data, unit)
 
 
-def _leave(job: Job, unit: WorkUnit, attempt: Attempt) -> None:
+def _leave(job: Task, unit: WorkUnit, attempt: Attempt) -> None:
     storage.put_bytes(_note_path(job, unit), json.dumps(asdict(attempt)).encode())
 
 
-def _note_path(job: Job, unit: WorkUnit) -> str:
+def _note_path(job: Task, unit: WorkUnit) -> str:
     name = blake2b(unit.shard.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return storage.join(job.output, ".attempts", job.run, f"{name}.json")

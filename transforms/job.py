@@ -4,10 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 from rtdscan.transforms.records import SCORING_VERSION, Fingerprint, Outcome, WorkUnit
 from rtdscan.transforms.settings import ScoreSettings
+
+
+class Task(Protocol):
+    """What launchers and notes about dead workers need to know of a job, be it a scan or another pass over units."""
+
+    @property
+    def output(self) -> str:
+        """The folder that is written into."""
+
+    @property
+    def run(self) -> str:
+        """Identity of this run; notes about killed workers count within one run only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ SCORING_VERSION = 1
 Status = Literal["ok", "empty", "null", "invalid", "truncated", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "null", "invalid", "truncated", "failed")
 
-Outcome = Literal["scored", "rewritten", "restamped", "current", "bad"]
+Outcome = Literal["scored", "rewritten", "restamped", "current", "bad", "hashed", "cleaned"]
 """What became of a unit: network run; spans and decisions made again from stored candidates; only the fingerprint
-renewed; nothing to do; could not be read."""
+renewed; nothing to do; could not be read. And of a cleaning: texts hashed; rows kept and rejected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Run a scan on all cores of one machine: child processes, each running the graph on short lists of units.
+"""Run a job on all cores of one machine: child processes, each running its graph on short lists of units.
 
 Beam's local runner partitions its input once, never retries and hangs for ever when a worker process dies. Here units
 are handed out as workers get free. Each worker has a pipe of its own: units go in, results come out, and the end of the
@@ -26,7 +26,7 @@ from typing import Any
 
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.errors import RtdscanError
-from rtdscan.transforms.job import Job
+from rtdscan.transforms.job import Task
 from rtdscan.transforms.records import Done, WorkUnit
 
 LIST_MB = 4.0
@@ -49,13 +49,13 @@ Message = Done | RtdscanError | str | None
 
 
 def run_local(
-    units: Sequence[WorkUnit], job: Job, *, workers: int, on_done: Callable[[Done], None] = lambda done: None
+    units: Sequence[WorkUnit], job: Task, *, workers: int, on_done: Callable[[Done], None] = lambda done: None
 ) -> list[Done]:
     """Scan units with child processes.
 
     Args:
         units: What to scan.
-        job: The resolved scan.
+        job: The resolved scan, or another pass over units (see transforms/child.py).
         workers: Child processes.
         on_done: Called for every unit as it is done.
 
@@ -86,12 +86,12 @@ class _Worker:
     """
 
     process: SpawnProcess
-    pipe: "Connection[Job | list[WorkUnit], Message]"
+    pipe: "Connection[Task | list[WorkUnit], Message]"
     ready: bool = False
     units: dict[str, WorkUnit] = field(default_factory=dict)
     words: str = ""
 
-    def tell(self, message: Job | list[WorkUnit]) -> None:
+    def tell(self, message: Task | list[WorkUnit]) -> None:
         """Send; if it is dead, `wait` will tell."""
         with suppress(OSError):
             self.pipe.send(message)
@@ -101,7 +101,7 @@ class _Scan:
     """The bookkeeping of one `run_local`. Everything happens in one thread."""
 
     def __init__(
-        self, lists: Iterable[list[WorkUnit]], job: Job, *, workers: int, on_done: Callable[[Done], None]
+        self, lists: Iterable[list[WorkUnit]], job: Task, *, workers: int, on_done: Callable[[Done], None]
     ) -> None:
         self.done: list[Done] = []
         self._pending = deque(lists)
@@ -226,7 +226,7 @@ def _cause(code: int | None) -> str:
     return f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _start(job: Job) -> _Worker:
+def _start(job: Task) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=[theirs, os.getpid()], name="rtdscan-worker", daemon=True)
@@ -272,7 +272,7 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
 
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
-    job: Job = pipe.recv()
+    job: Task = pipe.recv()
     from rtdscan.transforms.child import prepare, run_units
 
     prepare(job)

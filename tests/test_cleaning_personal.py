@@ -1,0 +1,117 @@
+"""Personal data by form and check digit: known valid numbers are found, near misses are not, hostile texts cost little.
+
+Numbers are the published examples: ISO 13616's and banks' sample IBANs, the card networks' test numbers, the
+resident identity number of GB 11643-1999, the SSA's advertised number, RFC 6761's example domains.
+"""
+
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtdscan.transforms.cleaning.personal import check_personal, find_personal, is_cn_id, is_iban, luhn
+from rtdscan.transforms.errors import UserError
+
+ALL = ("email", "phone", "ssn", "iban", "card", "cn_id")
+
+VALID = {
+    "email": [
+        "bob@example.org", "bob.smith+tag@mail.example.co.uk", "x_y-z@xn--bcher-kva.example", "a@b.xn--p1ai",
+    ],
+    "ssn": ["078-05-1120", "536 90 4399"],
+    "iban": [
+        "DE89370400440532013000", "DE89 3704 0044 0532 0130 00", "GB82 WEST 1234 5698 7654 32", "NO93 8601 1117 947",
+        "FR14 2004 1010 0505 0001 3M02 606", "MT84MALT011000012345MTLCAST001S", "BE68539007547034",
+    ],
+    "card": [
+        "4111 1111 1111 1111", "4111-1111-1111-1111", "5555555555554444", "2223003122003222", "378282246310005",
+        "3782 822463 10005", "6011111111111117", "3530111333300000", "30569309025904", "4222222222222",
+    ],
+    "cn_id": ["11010519491231002X", "11010519491231002x", "440524188001010014"],
+    "phone": ["+1 650-253-0000", "+49 30 901820", "+86 138 0013 8000", "(650) 253-0000"],
+}  # fmt: skip
+
+INVALID = [
+    "bob@example", "@example.org", "bob@", "bob@-example.org", "bob@example.c", "bob@@example.org", "a" * 65 + "@b.org",
+    "000-05-1120", "666-05-1120", "978-05-1120", "078-00-1120", "078-05-0000", "078-051120", "1078-05-1120",
+    "DE88370400440532013000", "DE8937040044053201300", "DE893704004405320130001", "XX89370400440532013000",
+    "4111 1111 1111 1112", "4111 1111-1111 1111", "9999999999999995", "41111111111111111", "0.4111111111111111",
+    "110105194912310021", "11010519491331002X", "99010519491231002X", "110105194912310",
+    "3.14159265358979", "10.0.19041.1", "978-3-16-148410-0", "2018-02-05",
+]  # fmt: skip
+
+
+def found(text: str, *kinds: str) -> list[tuple[str, str]]:
+    chosen = kinds or ALL
+    return [(one.kind, text[one.start : one.end]) for one in find_personal(text, chosen, phone_region="US")]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind in VALID for value in VALID[kind]])
+def test_valid_ones_are_found_wherever_they_stand(kind: str, value: str) -> None:
+    for text in (value, f"It is {value}.", f"({value}), or", f"号码{value}是", f"\n{value}\n"):
+        assert found(text) == [(kind, value)], text
+
+
+@pytest.mark.parametrize("value", INVALID)
+def test_what_is_not_valid_stays(value: str) -> None:
+    assert found(f"It is {value} here", "email", "ssn", "iban", "card", "cn_id") == []
+
+
+def test_only_what_is_asked_for() -> None:
+    text = "bob@example.org, 078-05-1120"
+    assert found(text, "email") == [("email", "bob@example.org")]
+    assert find_personal("(650) 253-0000", ["phone"]) == []  # of which country?
+
+
+def test_several_in_order_without_overlaps() -> None:
+    text = "IBAN DE89 3704 0044 0532 0130 00 AND 4111111111111111, 11010519491231002X; 123-45-67890@example.org"
+    assert [kind for kind, _ in found(text)] == ["iban", "card", "cn_id", "email"]
+
+
+@given(st.text(st.sampled_from("0123456789X -.@aDE"), max_size=80))
+def test_found_stretches_never_overlap(text: str) -> None:
+    ends = [0]
+    for one in find_personal(text, ALL, phone_region="US"):
+        assert ends[-1] <= one.start < one.end <= len(text)
+        ends.append(one.end)
+
+
+@given(st.integers(0, 10**14), st.integers(0, 9))
+def test_luhn_takes_one_check_digit_of_ten_and_sees_a_wrong_digit(number: int, wrong: int) -> None:
+    good = [str(number) + str(digit) for digit in range(10) if luhn(str(number) + str(digit))]
+    assert len(good) == 1
+    changed = str(wrong) + good[0][1:]
+    assert luhn(changed) == (changed == good[0])
+
+
+def test_check_digits_worked_out_by_hand() -> None:
+    # 7992739871: doubled from the right 2 7 18 9 6 7 4 9 18 7 -> 2+7+9+9+6+7+4+9+9+7+... = 67, so the check digit is 3.
+    assert luhn("79927398713")
+    assert not luhn("79927398710")
+    assert is_iban("GB82WEST12345698765432")
+    assert not is_iban("GB28WEST12345698765432")
+    assert is_cn_id("11010519491231002X")
+    assert not is_cn_id("110105194912310020")
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1", "1 ", "a@", "DE89 ", "a.b-", "4111 ", "x@a.", "078-05-", "+1 650-253-0000 "], ids=repr
+)
+def test_hostile_texts_cost_time_by_their_length_only(unit: str) -> None:
+    text = unit * (200_000 // len(unit))
+    kinds = ALL if not unit.startswith("+") else ("email", "ssn", "iban", "card", "cn_id")
+    started = time.process_time()
+    find_personal(text, kinds, phone_region="US")
+    assert time.process_time() - started < 5  # 0.3 s at most where this was written; quadratic would be minutes
+
+
+def test_phone_numbers_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_personal(["phone"], phone_region="US")
+    with pytest.raises(UserError, match="phone_region is XX"):
+        check_personal(["phone"], phone_region="XX")
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    check_personal(["email"], phone_region=None)
+    with pytest.raises(UserError, match=r"pip install .*phones"):
+        check_personal(["phone"], phone_region="US")
