@@ -46,11 +46,13 @@ setup(
     ],
     extras_require={
         "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
+        "ray": ["ray>=2.40"],  # the same version as on the cluster
         "train": ["tensorboard>=2.16"],
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
         "test": [
             "duckdb>=1.1",
             "hypothesis>=6.100",
+            "jsonschema>=4.20",  # checks the manifests for Kubernetes
             "mypy>=1.15",
             "openvino>=2025.0",
             "polars>=1.20",

@@ -245,7 +245,7 @@ def test_an_interrupted_scan_leaves_nothing_half_written(job: Job) -> None:
 
 def test_starting_holds_signals_back_but_not_for_long() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with pytest.raises(KeyboardInterrupt), local._undisturbed():
+    with pytest.raises(KeyboardInterrupt), local.undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 

@@ -231,7 +231,7 @@ def _start(job: Job) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=[theirs, os.getpid()], name="rtdscan-worker", daemon=True)
     try:
-        with _undisturbed():
+        with undisturbed():
             process.start()
     finally:
         theirs.close()  # so that the pipe ends when the child does
@@ -242,8 +242,8 @@ def _start(job: Job) -> _Worker:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that."""
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that and lets them through."""
     resource_tracker.ensure_running()  # or `start` does it, which lets both through again (Python 3.10 and 3.11)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
