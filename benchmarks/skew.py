@@ -1,6 +1,6 @@
 """How evenly a scan spreads a corpus of one large row group beside many small files over two workers.
 
-    python -m benchmarks.skew CORPUS [--text COLUMN] [--runners local ray] [--large MB] [--files N] [--folder DIR] [--quick]
+    python -m benchmarks.skew CORPUS [--text COLUMN] [--runners local ray] [--large MB] [--files N] [--quick]
 
 CORPUS is a Parquet file with a text column; its prose is repeated with edits. See README.md.
 """

@@ -55,8 +55,8 @@ class Rays:
         self.address: str = self._cluster.address
         self.nodes: list[Any] = []
 
-    def add_node(self, *hooks: str, cpus: int = 1) -> Any:
-        """Start a node whose workers run code before anything else."""
+    def add_node(self, *hooks: str, cpus: int = 1, env: dict[str, str] | None = None) -> Any:
+        """Start a node whose workers run code before anything else, with more environment variables."""
         hook = self.folder / f"hook{len(list(self.folder.glob('hook*')))}"
         hook.mkdir()
         body = "".join(
@@ -68,7 +68,7 @@ class Rays:
         (hook / "sitecustomize.py").write_text(head + body)
         path = os.pathsep.join([str(hook), *sys.path])
         node = self._cluster.add_node(
-            num_cpus=cpus, memory=4 << 30, object_store_memory=MEMORY, env_vars={"PYTHONPATH": path}
+            num_cpus=cpus, memory=4 << 30, object_store_memory=MEMORY, env_vars={"PYTHONPATH": path, **(env or {})}
         )
         self.nodes.append(node)
         return node

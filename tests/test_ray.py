@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,12 +11,16 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from corpora import attributes, options, run_here
+from corpora import attributes, options, run_here, shards
+
+pytest.importorskip("ray")
+
 from rays import SLOW, Rays, raylet_of
 from test_kills import (
     DIE_OF_POISON,
@@ -33,6 +38,7 @@ from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig, load_config
 from rtdscan.pipeline.launchers import ray as launcher
 from rtdscan.pipeline.launchers.ray_node import run_on_node
+from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import UserError
 
 pytestmark = pytest.mark.timeout(180)
@@ -170,6 +176,62 @@ def runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+# Models
+
+
+@pytest.mark.slow
+def test_a_model_from_an_object_store_is_copied_to_a_node_once(
+    case: Case, rays: Rays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3, server = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    store = server.ThreadedMotoServer(port=0)
+    store.start()
+    try:
+        host, port = store.get_host_and_port()
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        env = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        env |= dict.fromkeys(names, "for-a-test")
+        for name, value in {**env, "RTDSCAN_CACHE": str(tmp_path / "launcher")}.items():
+            monkeypatch.setenv(name, value)
+        bucket = boto3.resource("s3").create_bucket(Bucket="models")
+        for file in case.bundle.iterdir():
+            bucket.upload_file(str(file), f"tiny/1/{file.name}")
+        nodes = [rays.add_node(rays.tell(), cpus=2, env={**env, "RTDSCAN_CACHE": str(tmp_path / n)}) for n in "ab"]
+        known, raylets = len(rays.loads()), {raylet_of(node) for node in nodes}
+        try:
+            sets = rays.sets("model=s3://models/tiny/1", "threads=2")  # only these nodes have two CPUs
+            assert scan_in(case, tmp_path / "out", *sets) == 0
+        finally:
+            for node in nodes:
+                rays.kill_node(node)
+    finally:
+        store.stop()
+    assert shards(tmp_path / "out") == shards(case.expected)
+    assert {parent for _, parent in rays.loads()[known:]} == raylets
+    copies = [sorted((tmp_path / place / "models").iterdir()) for place in ("launcher", "a", "b")]
+    assert [[copy.name for copy in found] for found in copies] == [[copies[0][0].name]] * 3
+    assert load_bundle(str(copies[1][0])).digest == load_bundle(str(case.bundle)).digest
+
+
+def test_a_model_that_only_the_launcher_has(
+    case: Case, rays: Rays, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(case.bundle, model)
+    prepare = launcher.joined
+
+    def hide(*args: Any, **kwargs: Any) -> Any:
+        model.rename(tmp_path / "hidden")  # a node has another disk
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(launcher, "joined", hide)
+    assert scan_in(case, tmp_path / "out", *rays.sets(f"model={model}")) == 1
+    said = capsys.readouterr().err
+    assert "rtdscan: Ray node " in said
+    assert f": model {model}: no such directory" in said
+    assert said.count("\n") == 1
 
 
 # Ends
