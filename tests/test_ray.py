@@ -41,7 +41,7 @@ from rtdscan.pipeline.launchers.ray_node import run_on_node
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import UserError
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,7 @@ def test_a_model_from_an_object_store_is_copied_to_a_node_once(
     assert load_bundle(str(copies[1][0])).digest == load_bundle(str(case.bundle)).digest
 
 
+@pytest.mark.slow
 def test_a_model_that_only_the_launcher_has(
     case: Case, rays: Rays, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,7 +169,8 @@ class _Cluster:
         )
 
     def _task_size(self) -> str:
-        return f"{self.cpus} CPUs (threads) and {self.settings.memory_per_task:g} GB (ray.memory_per_task)"
+        cpus = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+        return f"{cpus} (threads) and {self.settings.memory_per_task:g} GB (ray.memory_per_task)"
 
     def _nodes(self) -> list[dict[str, Any]]:
         import ray
