@@ -75,7 +75,7 @@ def joined(job: Job, *, settings: RaySettings, workers: int | None) -> Iterator[
     Raises:
         RtdscanError: Nobody answers, there is no room for a task, or a node can't take part.
     """
-    storage.put_bytes(mark_path(job), b"")
+    storage.put_bytes(mark_path(job), job.run.encode())  # not empty: Beam's S3 file system can't put nothing
     cluster = _start(settings.address)
     try:
         cluster.pipe.send(Request(_anywhere(job), settings, workers))
