@@ -47,12 +47,14 @@ setup(
     ],
     extras_require={
         "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
+        "ray": ["ray>=2.40"],  # the same version as on the cluster
         "train": ["tensorboard>=2.16"],
         "phones": ["phonenumberslite>=9"],  # phone numbers in `rtdscan clean`: 0.5 MB, Apache-2.0, Google's patterns
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
         "test": [
             "duckdb>=1.1",
             "hypothesis>=6.100",
+            "jsonschema>=4.20",  # checks the manifests for Kubernetes
             "mypy>=1.15",
             "openvino>=2025.0",
             "phonenumberslite>=9",

@@ -26,7 +26,7 @@ from rtdscan.pipeline.options import (
     section_of,
     show,
 )
-from rtdscan.pipeline.sections import NotifySettings, TallySettings
+from rtdscan.pipeline.sections import NotifySettings, RaySettings, TallySettings
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.gates import Gate, GateError, parse_gates
 from rtdscan.transforms.settings import ScoreSettings, Section
@@ -81,10 +81,11 @@ class ScanConfig(ScoreSettings):
     input: InputSettings = InputSettings()
     unit: UnitSettings = UnitSettings()
     runner: str = Field(
-        "local", description="what runs the graph: local (also DirectRunner), or a Beam runner such as FlinkRunner"
+        "local",
+        description="what runs the graph: local (also DirectRunner), ray, or a Beam runner such as FlinkRunner",
     )
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="worker processes; auto: as many as cores and memory allow"
+        "auto", description="worker processes (ray: tasks at once); auto: as many as cores and memory allow"
     )
     on_bad_file: Literal["fail", "quarantine"] = Field(
         "fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
@@ -96,6 +97,7 @@ class ScanConfig(ScoreSettings):
     tally: TallySettings = TallySettings()
     notify: NotifySettings = NotifySettings()
     report: ReportSettings = ReportSettings()
+    ray: RaySettings = RaySettings()
     beam: dict[str, Any] = Field({}, description="pipeline options for Beam by name; also after `--`")
 
     @property
@@ -118,10 +120,10 @@ class ScanConfig(ScoreSettings):
     @field_validator("runner")
     @classmethod
     def _known_runner(cls, runner: str) -> str:
-        if runner != "local" and not re.fullmatch(r"([A-Za-z_]\w*\.)*[A-Z]\w*Runner", runner):
+        if runner not in ("local", "ray") and not re.fullmatch(r"([A-Za-z_]\w*\.)*[A-Z]\w*Runner", runner):
             raise PydanticCustomError(
                 "rtdscan",
-                "runner is {runner}; expected local (also DirectRunner), or a Beam runner such as FlinkRunner",
+                "runner is {runner}; expected local (also DirectRunner), ray, or a Beam runner such as FlinkRunner",
                 {"runner": json.dumps(runner)},
             )
         if runner.endswith("DaskRunner"):

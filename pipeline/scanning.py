@@ -4,18 +4,19 @@ Plan from the footers, find out which shards are current, scan the rest with a l
 and, last, run.json. A scan that was killed is resumed by running it again.
 """
 
+import importlib.util
 import os
 import platform
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -38,6 +39,9 @@ from rtdscan.transforms.scorer import resolve_settings
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
 from rtdscan.transforms.tally import Tally
+
+if TYPE_CHECKING:
+    from rtdscan.pipeline.launchers.ray import Cluster
 
 WORKER_GB = 1.5
 """Memory that `workers: auto` reckons with for each worker process."""
@@ -89,9 +93,10 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         units = prepared.plan.units
         stamps = _stamps(output, units)
         pending = [unit for unit in units if not _current(stamps.get(unit.shard), prepared.job, unit)]
+        cluster = held.enter_context(_cluster(prepared, config)) if pending else None
         folder.reopen(output)
         folder.remove_stale(output, prepared.plan.every, bad_files=prepared.plan.bad)
-        done = _launch(pending, prepared, config=config, beam_args=beam_args)
+        done = _launch(pending, prepared, config=config, beam_args=beam_args, cluster=cluster)
         attempts.forget(output)
         bad = {shard for shard, one in done.items() if one.outcome == "bad"}  # what was scored of them once is history
         stamps = {shard: stamp for shard, stamp in stamps.items() if shard not in bad}
@@ -133,7 +138,9 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
 
 
 def _check_runner(config: ScanConfig, beam_args: Sequence[str]) -> None:
-    if config.runner in ("local", "DirectRunner") and (config.beam or beam_args):
+    if config.runner == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("runner ray: the package ray is not installed; pip install 'rtdscan[ray]'")
+    if config.runner in ("local", "DirectRunner", "ray") and (config.beam or beam_args):
         given = next(iter([*beam_args, *config.beam]))
         raise UserError(f"runner {config.runner} takes no Beam options, but {given} was given; set `runner`")
 
@@ -174,8 +181,22 @@ def _current(stamp: Stamp | None, job: Job, unit: WorkUnit) -> bool:
     return stamp is not None and is_current(stamp.fingerprint, job, unit)
 
 
+def _cluster(prepared: Prepared, config: ScanConfig) -> "AbstractContextManager[Cluster | None]":
+    """The cluster that runs the scan, where one has to be joined first."""
+    if config.runner != "ray":
+        return nullcontext()
+    from rtdscan.pipeline.launchers.ray import joined
+
+    return joined(prepared.job, settings=config.ray, workers=None if config.workers == "auto" else config.workers)
+
+
 def _launch(
-    pending: list[WorkUnit], prepared: Prepared, *, config: ScanConfig, beam_args: Sequence[str]
+    pending: list[WorkUnit],
+    prepared: Prepared,
+    *,
+    config: ScanConfig,
+    beam_args: Sequence[str],
+    cluster: "Cluster | None",
 ) -> dict[str, Done]:
     """Scan units with the launcher that the config names."""
     if not pending:
@@ -187,7 +208,7 @@ def _launch(
             stamp = read_stamp(storage.join(prepared.job.output, done.shard))
             meter.add(stamp.tally if stamp else Tally.zero(), text_bytes=sizes[done.shard])
 
-        results = _run(pending, prepared, config=config, beam_args=beam_args, on_done=on_done)
+        results = _run(pending, prepared, config=config, beam_args=beam_args, cluster=cluster, on_done=on_done)
     return {done.shard: done for done in results}
 
 
@@ -197,6 +218,7 @@ def _run(
     *,
     config: ScanConfig,
     beam_args: Sequence[str],
+    cluster: "Cluster | None",
     on_done: Callable[[Done], None],
 ) -> list[Done]:
     """Call the launcher. Each is imported when it is needed: nothing to do must stay fast."""
@@ -204,6 +226,10 @@ def _run(
         from rtdscan.pipeline.launchers.local import run_local
 
         return run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done)
+    if cluster is not None:
+        from rtdscan.pipeline.launchers.ray import run_ray
+
+        return run_ray(pending, cluster, on_done=on_done)
     from rtdscan.pipeline.launchers.beam import run_beam
 
     return run_beam(
@@ -241,7 +267,7 @@ def _finish(
         model=bundle.name,
         engine=job.settings.engine,
         precision=job.settings.precision,
-        workers=prepared.workers,
+        workers=_workers(prepared, config, done),
         precision_note=_precision_note(bundle, config),
         warnings=_warnings(bundle, tally),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
@@ -255,6 +281,11 @@ def _finish(
     else:
         print(f"rtdscan: {_unfinished(bad)}", file=sys.stderr)
     return summary
+
+
+def _workers(prepared: Prepared, config: ScanConfig, done: Mapping[str, Done]) -> int:
+    """Worker processes: as resolved on this machine, else as many as took part."""
+    return prepared.workers if config.runner != "ray" else len({one.worker for one in done.values() if one.worker})
 
 
 def _unfinished(bad: Sequence[tuple[str, str]]) -> str:

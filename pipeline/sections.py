@@ -1,6 +1,7 @@
-"""Groups of a scan's options that its launcher reads: what is counted, who is told."""
+"""Groups of a scan's options that its launcher reads: what is counted, who is told, which cluster runs it."""
 
 import re
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -31,3 +32,32 @@ class NotifySettings(Section):
         if url is not None and (not re.match(r"https?://[^/?#\s]", url) or host_of(url) == "***"):
             raise PydanticCustomError("rtdscan", "notify.url is no URL; expected http://… or https://…")
         return url
+
+
+class RaySettings(Section):
+    """The Ray cluster of `runner: ray`."""
+
+    address: str = Field(
+        "auto", description="host:port of the cluster's head; auto: $RAY_ADDRESS, else the cluster of this machine"
+    )
+    memory_per_task: float = Field(
+        1.5, ge=0, allow_inf_nan=False, description="gigabytes that a task reserves on its node; 0: none"
+    )
+    tasks_in_flight: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="tasks that Ray is given at once; auto: two for each that its nodes have room for"
+    )
+    wait_seconds: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="time in which a node with room for a task must be found"
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _direct(cls, address: str) -> str:
+        if address != "auto" and not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+            raise PydanticCustomError(
+                "rtdscan",
+                "ray.address is {address}; expected auto or host:port of the head (not ray://: start the scan on a"
+                " machine of the cluster, for example by `ray job submit`)",
+                {"address": repr(address)},
+            )
+        return address

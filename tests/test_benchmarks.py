@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import corpora, measure, memory, scan
+from benchmarks import corpora, measure, memory, scan, skew
 from benchmarks.measure import Usage
 
 PROSE = (
@@ -128,6 +128,27 @@ def test_the_corpora_of_memory_have_the_bytes_that_its_table_tells(tmp_path: Pat
     assert pq.read_metadata(large).num_row_groups == 1
     assert text_bytes(document) == pytest.approx(2e6, rel=0.01)
     assert pq.read_metadata(document).num_rows == 1
+
+
+def test_the_report_of_skew_by_hand() -> None:
+    """Workers busy for 90 and 100 s are 10 % apart, for 80 and 100 s 20 %; a lone one never meets the bound."""
+
+    def spread(*seconds: float) -> skew.Spread:
+        busy = {f"w{at}": each for at, each in enumerate(seconds)}
+        return skew.Spread(dict.fromkeys(busy, 3), busy, 120.0)
+
+    lines = skew.report({"local": spread(90, 100), "ray": spread(100, 80), "one": spread(7)}).splitlines()
+    assert [line.split() for line in lines if line.startswith("local")] == [
+        ["local", "1", "3", "90.0", "90.0%", "120.0"],
+        ["local", "2", "3", "100.0", "100.0%"],
+    ]
+    assert [line.split()[0] for line in lines[-3:]] == ["met", "MISSED", "MISSED"]
+
+
+@pytest.mark.slow
+def test_skew_prints_its_table(corpus: Path) -> None:
+    out = run_benchmark("skew", corpus, "--quick", "--runners", "local")
+    assert sorted(line.split()[1] for line in out.splitlines() if line.startswith("local")) == ["1", "2"]
 
 
 @pytest.mark.slow

@@ -76,6 +76,18 @@ def test_a_small_corpus_keeps_all_workers_busy() -> None:
     assert [len(short) for short in unit_lists(units, workers=2)] == [4] * 8
 
 
+def test_lists_get_shorter_towards_the_end() -> None:
+    units = [make_unit(f"{at}", text_bytes=1 << 20) for at in range(60)]
+    units += [make_unit(f"small {at}", text_bytes=1 << 16) for at in range(64)]
+    # 64 MiB for two workers: 4 MiB a list while an eighth of the rest is more, then an eighth of it, at least 1/8.
+    megabytes = [sum(unit.text_bytes for unit in short) / 2**20 for short in unit_lists(units, workers=2)]
+    assert megabytes[:9] == [4.0] * 8 + [4.0]
+    assert megabytes[9:13] == [3.0, 3.0, 2.0, 2.0]
+    assert megabytes[-2] == 0.125
+    assert 0 < megabytes[-1] <= 0.125
+    assert sorted(megabytes, reverse=True) == megabytes
+
+
 # Undisturbed
 
 
@@ -245,7 +257,7 @@ def test_an_interrupted_scan_leaves_nothing_half_written(job: Job) -> None:
 
 def test_starting_holds_signals_back_but_not_for_long() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with pytest.raises(KeyboardInterrupt), local._undisturbed():
+    with pytest.raises(KeyboardInterrupt), local.undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 

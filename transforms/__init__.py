@@ -35,6 +35,7 @@ graph        the verbs composed
 clean        the verbs of a cleaning
 results      what became of all units, in one file
 child        what a process that was given units does with them
+task         the same in a Ray task, which may be repeated
 plan         the verb before them: files -> units
 
 Two rules, each held by a test that reads the source. `transforms` never imports `pipeline`. Nouns (everything up

@@ -32,6 +32,9 @@ from rtdscan.transforms.records import Done, WorkUnit
 LIST_MB = 4.0
 """Text of a list of units; small units are handed out together, for a list costs 0.2 s of Beam's start."""
 
+LIST_LEAST_MB = 0.125
+"""Text of a list towards the end, two seconds of work: whoever is last finishes that much later than the others."""
+
 LIST_UNITS = 32
 """Units of a list at most, so that many small files are spread evenly too."""
 
@@ -207,15 +210,18 @@ class _Scan:
 
 
 def unit_lists(units: Sequence[WorkUnit], *, workers: int) -> Iterator[list[WorkUnit]]:
-    """Cut units into short lists, the largest units first, so that no long one is left for the end."""
+    """Cut units into short lists, the largest units first, and ever shorter ones, so that all workers end together."""
+    left = sum(unit.text_bytes for unit in units)
     # Four lists a worker, so that even a small corpus keeps all of them busy to the end.
-    most = min(LIST_MB * 2**20, sum(unit.text_bytes for unit in units) / (4 * workers))
+    least = min(LIST_LEAST_MB * 2**20, left / (4 * workers))
     short: list[WorkUnit] = []
-    size = 0
+    size, most = 0, 0.0
     for unit in sorted(units, key=lambda unit: -unit.text_bytes):
         if short and (size + unit.text_bytes > most or len(short) == LIST_UNITS):
             yield short
-            short, size = [], 0
+            short, size, left = [], 0, left - size
+        if not short:
+            most = max(least, min(LIST_MB * 2**20, left / (4 * workers)))
         short.append(unit)
         size += unit.text_bytes
     if short:
@@ -231,7 +237,7 @@ def _start(job: Task) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=[theirs, os.getpid()], name="rtdscan-worker", daemon=True)
     try:
-        with _undisturbed():
+        with undisturbed():
             process.start()
     finally:
         theirs.close()  # so that the pipe ends when the child does
@@ -242,8 +248,8 @@ def _start(job: Task) -> _Worker:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that."""
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that and lets them through."""
     resource_tracker.ensure_running()  # or `start` does it, which lets both through again (Python 3.10 and 3.11)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

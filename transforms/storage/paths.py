@@ -62,6 +62,10 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
     """
     from apache_beam.io.filesystems import FileSystems
 
+    if FileSystems._pipeline_options is None:  # before a pipeline was made, and in a worker pool's workers
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        FileSystems.set_options(PipelineOptions([]))
     try:
         return call(FileSystems)
     except Exception as error:  # the stores' clients raise types of their own
