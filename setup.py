@@ -26,6 +26,7 @@ setup(
     package_data={
         "rtdscan.transforms": ["py.typed", "data/**/*"],
         "rtdscan.pipeline": ["py.typed"],
+        "rtdscan.pipeline.page": ["templates/*"],
         "rtdscan.pipeline.report": ["templates/*"],
     },
     install_requires=[
@@ -48,8 +49,10 @@ setup(
         "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
         "train": ["tensorboard>=2.16"],
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
+        "review": ["duckdb>=1.1", "gradio>=6.20,<7"],  # the page of `rtdscan review`
         "test": [
             "duckdb>=1.1",
+            "gradio>=6.20,<7",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "openvino>=2025.0",

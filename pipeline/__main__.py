@@ -29,6 +29,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "report": ("rtdscan.pipeline.report", "one self-contained HTML page about a finished scan"),
     "gate": ("rtdscan.pipeline.gate", "the quality gates again, without scanning; exit status 3 when one fails"),
     "accept": ("rtdscan.pipeline.accept", "make this run the baseline that later runs are compared with"),
+    "review": ("rtdscan.pipeline.review", "a page: try a text, look through a scan, judge its flags"),
     "evaluate": ("rtdscan.pipeline.evaluate", "how well a model finds known errors"),
     "calibrate": ("rtdscan.pipeline.calibrate", "probabilities and thresholds that mean what they say"),
     "lexicon": ("rtdscan.pipeline.lexicon", "word frequencies of a corpus, frozen into a bundle"),
