@@ -273,19 +273,18 @@ def test_a_view_is_turned_and_stepped_through(copied: Any) -> None:
     view = looking.begin(Wanted(order=CORPUS))
     assert (view.total, len(view.rows), view.more) == (91, 10, False)
     assert looking.where(view) == "1–10 of 91 documents"
-    keys = []
+    keys, chosen = [], None
     while True:
-        stepped = looking.step(view, 1)
-        if stepped.chosen == view.chosen:
+        view, further = looking.step(view, chosen, 1)
+        if further == chosen:
             break
-        keys.append(stepped.chosen)
-        view = stepped
+        keys.append(chosen := further)
     assert len(keys) == len(set(keys)) == 91
     assert view.offset == 90
     for key in reversed(keys[:-1]):
-        view = looking.step(view, -1)
-        assert view.chosen == key
-    assert looking.step(view, -1).chosen == keys[0]
+        view, chosen = looking.step(view, chosen, -1)
+        assert chosen == key
+    assert looking.step(view, chosen, -1)[1] == keys[0]
     assert looking.turn(view, -5).offset == 0
     assert looking.turn(view, 500).offset == 90
     searched = looking.begin(Wanted(words=" nobody HAD ", order=CORPUS))

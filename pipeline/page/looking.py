@@ -4,10 +4,13 @@ from dataclasses import dataclass, field, replace
 
 from rtdscan.pipeline.page.catalogue import CORPUS, Catalogue, Query, Row
 from rtdscan.pipeline.page.judging import Verdicts
-from rtdscan.pipeline.page.search import Found, search
+from rtdscan.pipeline.page.search import MOST, Found, search
 from rtdscan.pipeline.report.texts import Input
 
 ANY = "any"
+
+Key = tuple[str, int]
+"""A document: (file, row)."""
 
 VERDICTS = (ANY, "none yet", "some", "disputed")
 """Documents by what people said about them."""
@@ -40,7 +43,6 @@ class View:
         total: Documents in all; of a search, those found so far.
         found: Of a search for words.
         rows: The page.
-        chosen: The open document.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
@@ -49,7 +51,6 @@ class View:
     total: int = 0
     found: Found | None = None
     rows: tuple[Row, ...] = ()
-    chosen: tuple[str, int] | None = None
 
     @property
     def more(self) -> bool:
@@ -100,16 +101,16 @@ class Looking:
         """The page that many pages on."""
         return self.page(view, offset=view.offset + by * self._rows)
 
-    def step(self, view: View, by: int) -> View:
-        """The next document or the one before, on another page where it must be; None is chosen where none is left."""
+    def step(self, view: View, chosen: Key | None, by: int) -> tuple[View, Key | None]:
+        """The next document or the one before, on another page where it must be; the same where none is left."""
         keys = [row.key for row in view.rows]
-        at = keys.index(view.chosen) + by if view.chosen in keys else 0
+        at = keys.index(chosen) + by if chosen in keys else 0
         if at >= len(keys) and view.offset + len(keys) < view.total:
             view, at = self.turn(view, 1), 0
         elif at < 0 and view.offset > 0:
             view = self.turn(view, -1)
             at = len(view.rows) - 1
-        return replace(view, chosen=view.rows[at].key) if 0 <= at < len(view.rows) else view
+        return view, view.rows[at].key if 0 <= at < len(view.rows) else chosen
 
     def where(self, view: View) -> str:
         """Which documents the page shows, of how many, in words."""
@@ -120,7 +121,8 @@ class Looking:
         found, shards = view.found, len(self.catalogue.shards)
         looked = f"{found.documents:,} texts looked through, {found.shards:,} of {shards:,} work units"
         unread = f"; {len(found.unread):,} files could not be read as they were scanned" if found.unread else ""
-        return f"{place} found; {looked}{unread}"
+        full = f"; no more than {MOST} are listed" if len(found.rows) >= MOST else ""
+        return f"{place} found; {looked}{full}{unread}"
 
     def _query(self, wanted: Wanted) -> Query:
         among = except_ = None

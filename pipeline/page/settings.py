@@ -113,4 +113,5 @@ def default_reviewer(config: ReviewConfig) -> str:
 
 def clean_name(name: str) -> str:
     """A name in one short line of printable characters."""
-    return re.sub(r"\s+", " ", "".join(c for c in name if c.isprintable())).strip()[:80] or "reviewer"
+    plain = "".join(c for c in re.sub(r"\s+", " ", name) if c.isprintable())
+    return plain.strip()[:80] or "reviewer"

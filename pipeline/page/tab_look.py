@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rtdscan.pipeline.page import markup
 from rtdscan.pipeline.page.catalogue import MEASURES
 from rtdscan.pipeline.page.documents import Documents
-from rtdscan.pipeline.page.looking import ANY, VERDICTS, Looking, View, Wanted
+from rtdscan.pipeline.page.looking import ANY, VERDICTS, Key, Looking, View, Wanted
 from rtdscan.pipeline.page.plain import html
 from rtdscan.pipeline.page.settings import clean_name
 from rtdscan.transforms.errors import RtdscanError
@@ -41,6 +41,7 @@ class LookTab:
         self._reviewer = reviewer
         self._times = itertools.count()
         self.view = gr.State(View())
+        self.chosen = gr.State(None)
         self._make_controls()
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
@@ -114,83 +115,98 @@ class LookTab:
             )
 
     def _wire(self) -> None:
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        # In order, and the last of several counts: a list must not show what was asked for before.
+        last: dict[str, Any] = {"api_visibility": "private", "trigger_mode": "always_last", "concurrency_id": "list"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", **last}
+        reading: dict[str, Any] = {**quiet, "concurrency_id": "document", "concurrency_limit": 4}
+        every: dict[str, Any] = {**quiet, "trigger_mode": "multiple"}
         lists = [self.view, self.rows, self.where, self.back, self.on, self.more, self.said]
-        slow: dict[str, Any] = {"show_progress_on": self.rows, "api_visibility": "private"}
-        self.words.submit(self.renewed, self.controls, lists, **slow)
+        slow: dict[str, Any] = {"show_progress_on": self.rows, **last}
+        wanted = [*self.controls, self.chosen]
+        self.words.submit(self.renewed, wanted, lists, **slow)
         for slider in (self.low, self.high):
-            slider.release(self.renewed, self.controls, lists, **quiet)
+            slider.release(self.renewed, wanted, lists, **quiet)
         for control in (self.status, self.decision, self.verdicts, self.value, self.order, self.descending):
-            control.input(self.renewed, self.controls, lists, **quiet)
-        offered = self.column.input(self.offered, self.column, [self.value, self.said], **quiet)
-        offered.then(self.renewed, self.controls, lists, **quiet)
-        turned = self.rows.sort(self.turned_round, self.view, [self.order, self.descending], **quiet)
-        turned.then(self.renewed, self.controls, lists, **quiet)
-        self.back.click(self.page_back, self.view, lists, **quiet)
-        self.on.click(self.page_on, self.view, lists, **quiet)
-        self.more.click(self.searched_on, self.view, lists, **slow)
-        given = [self.view, self.name, self.candidates]
-        self.rows.open(self.open_one, given, [self.view, self.opened, self.said], trigger_mode="always_last", **quiet)
-        self.opened.step(self.step, given, [*lists, self.opened], **quiet)
-        # One at a time and none left out: what is said last counts.
+            control.input(self.renewed, wanted, lists, **quiet)
+        self.column.input(self.offered, wanted, [self.value, *lists], **quiet)
+        self.rows.sort(self.turned_round, wanted, [self.order, self.descending, *lists], **quiet)
+        self.back.click(self.page_back, [self.view, self.chosen], lists, **quiet)
+        self.on.click(self.page_on, [self.view, self.chosen], lists, **quiet)
+        self.more.click(self.searched_on, [self.view, self.chosen], lists, **slow)
+        given = [self.chosen, self.name, self.candidates]
         told = [self.opened, self.said]
-        self.opened.judge(self.judge, given, told, trigger_mode="multiple", concurrency_limit=1, **quiet)
-        self.candidates.input(self.again, given, told, **quiet)
-        self.name.change(self.again, given, told, **quiet)
-        self.opening = [(self.renewed, self.controls, lists), (self.named, self.name, [self.name])]
+        self.rows.open(self.open_one, given, [self.chosen, *told], **reading)
+        self.opened.step(self.step, [self.view, *given], [*lists, self.chosen, self.opened], **every)
+        # One at a time and none left out: what is said last counts.
+        self.opened.judge(self.judge, given, told, **{**every, "concurrency_id": "judge"})
+        self.candidates.input(self.again, given, told, **reading)
+        self.name.submit(self.again, given, told, **reading)
+        self.name.blur(self.again, given, told, **reading)
+        self.opening = [(self.renewed, wanted, lists), (self.named, self.name, [self.name])]
 
     # -- what they do
 
     def renewed(self, *given: Any) -> Update:
-        """The list anew, from its first page."""
-        return self._told(lambda: {self.said: "", **self._listed(self._looking.begin(Wanted(*given)))})
+        """The list anew, from its first page. Given: what the controls say, then the open document."""
+        *wanted, chosen = given
+        return self._told(lambda: {self.said: "", **self._listed(self._looking.begin(Wanted(*wanted)), chosen)})
 
-    def page_back(self, now: View) -> Update:
+    def page_back(self, now: View, chosen: Key | None) -> Update:
         """The page before."""
-        return self._told(lambda: self._listed(self._looking.turn(now, -1)))
+        return self._told(lambda: self._listed(self._looking.turn(now, -1), chosen))
 
-    def page_on(self, now: View) -> Update:
+    def page_on(self, now: View, chosen: Key | None) -> Update:
         """The next page."""
-        return self._told(lambda: self._listed(self._looking.turn(now, 1)))
+        return self._told(lambda: self._listed(self._looking.turn(now, 1), chosen))
 
-    def searched_on(self, now: View) -> Update:
+    def searched_on(self, now: View, chosen: Key | None) -> Update:
         """More of INPUT looked through."""
-        return self._told(lambda: self._listed(self._looking.search_on(now)))
+        return self._told(lambda: self._listed(self._looking.search_on(now), chosen))
 
-    def offered(self, column: str) -> Update:
-        """Values of a column to choose from."""
+    def offered(self, *given: Any) -> Update:
+        """Values of a column to choose from, and the list without the old value."""
+        *wanted, chosen = given
+        asked = replace(Wanted(*wanted), value=None)
 
         def act() -> Update:
-            values = [] if column == ANY else self._looking.catalogue.values(column)
-            return {self.value: gr.update(choices=values, value=None)}
+            values = [] if asked.column == ANY else self._looking.catalogue.values(asked.column)
+            update = {self.said: "", self.value: gr.update(choices=values, value=None)}
+            return {**update, **self._listed(self._looking.begin(asked), chosen)}
 
         return self._told(act)
 
-    def turned_round(self, now: View, event: gr.EventData) -> Update:
+    def turned_round(self, event: gr.EventData, *given: Any) -> Update:
         """Sorted by a heading; a second click turns the order round."""
-        by = str(event._data.get("by"))
+        *wanted, chosen = given
+        now, by = Wanted(*wanted), str(event._data.get("by"))
         if by not in MEASURES:
             return {}
-        return {self.order: by, self.descending: not now.wanted.descending if now.wanted.order == by else True}
+        asked = replace(now, order=by, descending=not now.descending if now.order == by else True)
+        update = {self.said: "", self.order: asked.order, self.descending: asked.descending}
+        return self._told(lambda: {**update, **self._listed(self._looking.begin(asked), chosen)})
 
-    def open_one(self, now: View, given: str, nearly: bool, request: gr.Request, event: gr.EventData) -> Update:
+    def open_one(
+        self, chosen: Key | None, given: str, nearly: bool, request: gr.Request, event: gr.EventData
+    ) -> Update:
         """The document that was clicked."""
-        there = replace(now, chosen=(str(event._data.get("file")), int(event._data.get("row", -1))))
-        return self._told(lambda: {self.view: there, **self._shown(there, given, nearly, request)})
+        chosen = (str(event._data.get("file")), int(event._data.get("row", -1)))
+        return self._told(lambda: {self.chosen: chosen, **self._shown(chosen, given, nearly, request)})
 
-    def step(self, now: View, given: str, nearly: bool, request: gr.Request, event: gr.EventData) -> Update:
+    def step(
+        self, now: View, chosen: Key | None, given: str, nearly: bool, request: gr.Request, event: gr.EventData
+    ) -> Update:
         """The next document or the one before."""
 
         def act() -> Update:
-            there = self._looking.step(now, 1 if event._data.get("by") == 1 else -1)
-            if there.chosen == now.chosen:
+            there, key = self._looking.step(now, chosen, 1 if event._data.get("by") == 1 else -1)
+            if key == chosen:
                 return {self.said: markup.notice("There is no further document in this list.")}
-            self._looking.verdicts.renew()
-            return {**self._listed(there), **self._shown(there, given, nearly, request)}
+            shown = self._shown(key, given, nearly, request)
+            return {self.chosen: key, **self._listed(there, key), **shown}
 
         return self._told(act)
 
-    def judge(self, now: View, given: str, nearly: bool, request: gr.Request, event: gr.EventData) -> Update:
+    def judge(self, chosen: Key | None, given: str, nearly: bool, request: gr.Request, event: gr.EventData) -> Update:
         """Store a verdict; where that fails the page shows what is stored."""
         person, asked = self._who(given, request), event._data
         try:
@@ -198,12 +214,12 @@ class LookTab:
             stored = self._documents.judge(*place, verdict=str(asked["verdict"]), reviewer=person)
         except (RtdscanError, KeyError, TypeError, ValueError) as error:
             problem = markup.notice(f"This verdict was not stored: {error}", kind="problem")
-            return {**self._told(lambda: self._shown(now, given, nearly, request)), self.said: problem}
+            return {**self._told(lambda: self._shown(chosen, given, nearly, request)), self.said: problem}
         return {self.said: markup.notice(f"Stored: {SAID[stored.verdict]}, as {person}.", kind="good")}
 
-    def again(self, now: View, given: str, nearly: bool, request: gr.Request) -> Update:
+    def again(self, chosen: Key | None, given: str, nearly: bool, request: gr.Request) -> Update:
         """The open document once more, with other marks or for another person."""
-        return self._told(lambda: self._shown(now, given, nearly, request))
+        return self._told(lambda: self._shown(chosen, given, nearly, request))
 
     def named(self, given: str, request: gr.Request) -> str:
         """Who the visitor is."""
@@ -219,22 +235,22 @@ class LookTab:
         except RtdscanError as error:
             return {self.said: markup.notice(str(error), kind="problem")}
 
-    def _listed(self, now: View) -> Update:
+    def _listed(self, now: View, chosen: Key | None) -> Update:
         counts = self._looking.verdicts.by_document()
         return {
             self.view: now,
-            self.rows: markup.document_list(now.rows, now.query, counts=counts, chosen=now.chosen),
+            self.rows: markup.document_list(now.rows, now.query, counts=counts, chosen=chosen),
             self.where: Markup('<p class="where">{}</p>').format(self._looking.where(now)),
             self.back: gr.update(interactive=now.offset > 0),
             self.on: gr.update(interactive=now.offset + len(now.rows) < now.total),
             self.more: gr.update(visible=now.more),
         }
 
-    def _shown(self, now: View, given: str, nearly: bool, request: gr.Request) -> Update:
-        if now.chosen is None:
+    def _shown(self, chosen: Key | None, given: str, nearly: bool, request: gr.Request) -> Update:
+        if chosen is None:
             return {self.said: ""}
         self._looking.verdicts.renew()
-        found = self._documents.show(*now.chosen, candidates=nearly)
+        found = self._documents.show(*chosen, candidates=nearly)
         names = {column: found.attributes.get(column) for column in self._looking.catalogue.columns[1:]}
         page = markup.document(found, reviewer=self._who(given, request), names=names, time=next(self._times))
         return {self.opened: page, self.said: ""}

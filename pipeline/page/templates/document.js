@@ -7,10 +7,13 @@ const KEYS = {
 };
 const SAID = { right: '✓ right', wrong: '✗ wrong', unsure: '? not sure' };
 let current = -1;
-let judged = [];
+let judged = []; // places of marks, in the order in which they were judged
+let there = null; // the document that is shown, and the place of its current mark
 
 const article = () => element.querySelector('article.document');
 const marks = () => [...element.querySelectorAll('mark')];
+const named = () => article() && `${article().dataset.file} ${article().dataset.row}`;
+const placeOf = (mark) => `${mark.dataset.start}-${mark.dataset.end}`;
 
 const show = (scroll) => {
   const all = marks();
@@ -26,6 +29,7 @@ const show = (scroll) => {
   panel.querySelector('.bar').style.setProperty('--p', all.length ? done / all.length : 0);
   panel.classList.toggle('done', done === all.length);
   if (!mark) return;
+  there = { document: named(), place: placeOf(mark) };
   put('.of', `${current + 1} / ${all.length}`);
   put('.what', mark.textContent);
   put('.p', Number(mark.dataset.p).toFixed(3));
@@ -72,7 +76,7 @@ const judge = (verdict) => {
   const all = marks();
   const mark = all[current];
   if (!mark || article().dataset.judge !== '1') return;
-  judged.push(current);
+  judged.push(placeOf(mark));
   say(mark, verdict);
   const next = all.findIndex((one, at) => at > current && !one.dataset.mine);
   if (next >= 0) current = next;
@@ -82,7 +86,7 @@ const judge = (verdict) => {
 
 const undo = () => {
   const all = marks();
-  const at = judged.length ? judged.pop() : current;
+  const at = judged.length ? all.map(placeOf).indexOf(judged.pop()) : current;
   if (!all[at] || !all[at].dataset.mine) return;
   current = at;
   say(all[at], 'withdrawn');
@@ -90,8 +94,10 @@ const undo = () => {
 };
 
 const begin = () => {
-  judged = [];
-  current = marks().findIndex((mark) => !mark.dataset.mine);
+  const again = there && named() === there.document; // with other marks, or for another person
+  current = again ? marks().map(placeOf).indexOf(there.place) : -1;
+  if (!again) judged = [];
+  if (current < 0) current = marks().findIndex((mark) => !mark.dataset.mine);
   if (current < 0) current = marks().length ? 0 : -1;
   show(false);
   const text = element.querySelector('.marked');
