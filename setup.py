@@ -49,10 +49,10 @@ setup(
         "openvino": ["openvino>=2025.0"],  # the fastest engine on a CPU; chosen by `engine: auto` where it is installed
         "train": ["tensorboard>=2.16"],
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
-        "review": ["duckdb>=1.1", "gradio>=6.20,<7"],  # the page of `rtdscan review`
+        "review": ["duckdb>=1.1", "gradio>=6.31,<7"],  # the page of `rtdscan review`
         "test": [
             "duckdb>=1.1",
-            "gradio>=6.20,<7",
+            "gradio>=6.31,<7",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "openvino>=2025.0",

@@ -1,6 +1,7 @@
 """`rtdscan review [OUTPUT]`: a page to try a text, look through a scan, and say what its flags are worth."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
@@ -29,7 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C, which is how it is meant to end."""
+    with contextlib.suppress(KeyboardInterrupt):  # before the page was there
+        _review(args)
+    print("rtdscan: the page has ended; verdicts were stored as they were given", file=sys.stderr)
+    return 0
+
+
+def _review(args: argparse.Namespace) -> None:
     from rtdscan.pipeline.output import read_run
 
     if not 0 <= args.port <= 65535:
@@ -64,8 +72,6 @@ def run(args: argparse.Namespace) -> int:
         users=users,
         on_ready=lambda url: announce(url, output=args.output, as_json=args.json),
     )
-    print("rtdscan: the page has ended; verdicts were stored as they were given", file=sys.stderr)
-    return 0
 
 
 def _keep_to_ourselves() -> None:

@@ -36,7 +36,7 @@ def make_page(config: ReviewConfig, output: str | None, *, login: bool) -> gr.Bl
     verdicts = Verdicts(output) if output is not None else None
     model = Model(config)
     opening: list[tuple[Any, Any, Any]] = []
-    with gr.Blocks(title="rtdscan review", analytics_enabled=False) as page:
+    with gr.Blocks(title="rtdscan review", analytics_enabled=False, fill_width=True) as page:
         html(_head(catalogue), elem_id="head")
         with gr.Tabs(selected="try" if catalogue is None else "look"):
             with gr.Tab("Look and judge", id="look", elem_id="tab-look"):
@@ -88,17 +88,19 @@ def theme() -> Any:
 
 
 def _head(catalogue: Catalogue | None) -> str:
-    if catalogue is None:
-        what, which = "Try a text", ""
-    else:
-        run = catalogue.finished.run
-        what = markup.shown(catalogue.output.rstrip("/").rpartition("/")[2] or catalogue.output, 80)
-        facts = [
-            f"{catalogue.rows:,} documents",
-            *run["inputs"][:2],
-            run["model"]["name"],
-            str(run["finished_at"])[:10],
-        ]
-        which = Markup(" · ").join(Markup("<bdi>{}</bdi>").format(markup.shown(fact, 120)) for fact in facts)
     frame = Markup('<h1><span class="brand">rtdscan review</span> <bdi>{}</bdi></h1><p>{}</p>')
-    return frame.format(what, which)
+    if catalogue is None:
+        return frame.format("Try a text", "")
+    run, output = catalogue.finished.run, catalogue.output
+    facts = [
+        f"{catalogue.rows:,} documents",
+        *(_last_part(path) for path in run["inputs"][:3]),
+        run["model"]["name"],
+        str(run["finished_at"])[:10],
+    ]
+    told = Markup(" · ").join(Markup("<bdi>{}</bdi>").format(markup.shown(fact, 120)) for fact in facts)
+    return frame.format(markup.shown(_last_part(output), 80), told)
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2] or path

@@ -126,6 +126,10 @@ class Catalogue:
         self.columns: tuple[str, ...] = (FILE, *names)
         self.has_id = "id" in types
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
     def renew(self) -> None:
         """Open it again where another scan has finished since."""
         with self._lock:

@@ -191,7 +191,7 @@ def document_list(
 def _head(name: str, title: str, query: Query) -> Markup:
     if name not in MEASURES:
         return Markup("<th>{}</th>").format(title)
-    arrow = ("↓" if query.descending else "↑") if query.order == name else ""
+    arrow = (" ↓" if query.descending else " ↑") if query.order == name else ""
     return Markup('<th class="r {}"><button type="button" data-sort="{}" title="sort by {}">{}{}</button></th>').format(
         "length" if name == "n_words" else "", name, MEASURES[name], title, arrow
     )

@@ -56,9 +56,10 @@ def make_try(model: Model, *, load: bool) -> list[tuple[Any, list[Any]]]:
             1,
             value=0.5,
             step=0.01,
-            label="Threshold: words at or above it are underlined",
+            label="Threshold",
             elem_id="threshold",
             scale=4,
+            min_width=240,
         )
     result = html(elem_id="result", js_on_load=markup.template("words.js"))
     with gr.Accordion("Tokens", open=False, elem_id="tokens"):
