@@ -411,5 +411,40 @@ def test_it_fits_the_screen_and_can_be_read(page: Page, width: int, scheme: str)
         assert contrast(colour(selector, "color"), card) >= 4.5, selector
 
 
+@pytest.mark.slow
+def test_who_logs_in_is_whose_verdict_it_is(driver: Any, output: Path, tmp_path: Path) -> None:
+    """Also when the page is made to send another name."""
+    look(driver, width=1280)
+    (tmp_path / "users").write_text("dora:p w:d\n")
+    command = [sys.executable, "-m", "rtdscan.pipeline", "review", str(output), "--port", "0", "--json"]
+    given = ["--set", f"users.file={tmp_path / 'users'}", "--set", "load=false"]
+    before = len(stored(output))
+    with subprocess.Popen([*command, *given], stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        page = Page(driver, json.loads(served.stdout.readline())["url"])
+        driver.get(page.url)
+        fields = page.wait(lambda: page.all("input, textarea"))
+        assert not page.all("#list")
+        fields[0].send_keys("dora")
+        fields[1].send_keys("p w:d\n")
+        page.wait(lambda: page.all("#list tr[data-file]"))
+        name = "#reviewer input, #reviewer textarea"
+        page.wait(lambda: page.all(name)[0].get_property("value") == "dora")
+        assert not page.all(name)[0].is_enabled()
+        page.click("#list button[data-sort=n_flagged]")
+        page.wait(lambda: "↓" in page.text("#list button[data-sort=n_flagged]"))
+        page.click("#list tr[data-file]")
+        page.wait(lambda: page.all("#document mark"))
+        driver.execute_script(
+            "const e = document.querySelector(arguments[0]); e.disabled = false; e.value = 'mallory';"
+            "e.dispatchEvent(new Event('input', {bubbles: true}))",
+            name,
+        )
+        page.press("w")
+        page.wait(lambda: len(stored(output)) == before + 1)
+        assert stored(output)[-1][:2] == ("dora", "wrong")
+        served.terminate()
+
+
 def test_there_is_a_browser_where_the_check_runs() -> None:
     assert shutil.which(str(CHROMIUM))

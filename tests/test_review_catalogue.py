@@ -312,13 +312,17 @@ def test_documents_are_found_by_what_people_said(copied: Any) -> None:
 
 
 def test_a_scan_that_has_finished_since_is_shown(copied: Any, tiny_bundle: Path) -> None:
-    corpus, catalogue, verdicts, _ = copied
+    corpus, catalogue, verdicts, documents = copied
     looking = Looking(catalogue, verdicts, rows=10, seconds=5)
     assert looking.begin(Wanted()).total == 91
+    row = catalogue.page(Query(order="n_flagged", column=FILE, value="news item/b.parquet"), offset=0, limit=1)[0]
+    mark = documents.show(*row.key).marks[0]
+    documents.judge(*row.key, mark.start, mark.end, verdict="right", reviewer="ana")
     (corpus / "a.parquet").unlink()
     assert main(["scan", str(corpus), catalogue.output, *options(tiny_bundle, "thresholds.flag=0.4")]) == 0
     view = looking.begin(Wanted())
     assert view.total == 51
+    assert documents.show(*row.key).said[mark.start, mark.end]["ana"].verdict == "right"
     with pytest.raises(UserError, match="no row"):
         Documents(catalogue, verdicts).show("a.parquet", 0)
     assert looking.page(replace(view, query=Query(order=CORPUS)), offset=0).rows
