@@ -61,7 +61,7 @@ def output(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def url(output: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "rtdscan.pipeline", "review", str(output), "--port", "0", "--json"]
-    sets = ["engine=torch", "precision=float32", "reviewer=ana", "rows=15"]
+    sets = ["engine=torch", "precision=float32", "reviewer=ana", "rows=15", "search_seconds=0.001"]
     given = [part for option in sets for part in ("--set", option)]
     with subprocess.Popen(
         [*command, *given], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -218,7 +218,12 @@ def test_documents_are_listed_sorted_filtered_and_turned(page: Page) -> None:
     page.choose("column", "any")
     page.wait(lambda: page.where() == "1–15 of 58 documents")
     page.type("#search input, #search textarea", "house stood\n")
-    page.wait(lambda: "texts looked through" in page.where())
+    page.wait(lambda: "1 of 2 work units" in page.where())
+    assert page.column(1) == []
+    page.wait(lambda: page.text("#search-on") == "Search on")
+    page.click("#search-on")
+    page.wait(lambda: "2 of 2 work units" in page.where())
+    page.wait(lambda: page.text("#search-on") == "")
     assert all("house stood" in entry for entry in page.column(1))
     page.type("#search input, #search textarea", "\n")
     page.wait(lambda: page.where() == "1–15 of 58 documents")

@@ -77,7 +77,7 @@ class Looking:
         self.catalogue.renew()
         self.verdicts.renew()
         query = self._query(wanted)
-        if wanted.words.strip():
+        if (wanted.words or "").strip():
             return self.search_on(View(wanted, query, found=Found()))
         return self.page(View(wanted, query, total=self.catalogue.count(query)), offset=0)
 
