@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -16,7 +17,10 @@ from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.detection.labels import read_labelled
 from rtdscan.pipeline.detection.verdicts import SCHEMA, Verdict, labels_of, last_said, read_verdicts, write_verdict
 from rtdscan.pipeline.page.judging import Verdicts
+from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import OutputSettings, ScoreSettings
 
 TEXT = "He goes too school at teh end."
 START = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
@@ -125,8 +129,6 @@ def test_labelled_text_is_read_from_verdicts_beside_other_labels(tmp_path: Path)
 
 
 def _labelled(folder: Path) -> Path:
-    import pyarrow as pa
-
     span = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
     table = pa.table({"text": ["Thiss is"], "spans": pa.array([[{"start": 0, "end": 5}]], span)})
     (folder / "labelled").mkdir()
@@ -218,4 +220,26 @@ def test_evaluate_and_calibrate_read_them(judged: Path, tiny_bundle: Path, capsy
     assert told["data"]["documents"] == 12
     assert told["data"]["verdicts"]["right"] == 24
     assert main(["calibrate", verdicts, *fast, "--output", str(judged / "bundle"), "--set", "folds=2"]) == 0
-    assert (judged / "bundle" / "bundle.json").exists()
+    told = json.loads(capsys.readouterr().out)
+    assert any("verdicts" in note for note in told["notes"])
+    before = load_bundle(str(tiny_bundle)).card.thresholds
+    after = load_bundle(str(judged / "bundle")).card.thresholds
+    assert (after.review, after.drop) == (before.review, before.drop)
+    assert after.flag != before.flag
+
+
+def test_verdicts_that_contradict_the_model_change_nothing(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every word that it finds unlikely is judged an error, every other one fine."""
+    settings = ScoreSettings(engine="torch", precision="float32", output=OutputSettings(words=True))
+    text = "The old house stood near the river and nobody had lived there for many years"
+    words = Scorer.load(str(tiny_bundle), settings=settings).score(pa.table({"text": [text]}))["words"][0].as_py()
+    middle = sorted(word["score"] for word in words)[len(words) // 2]
+    for word in words:
+        about = replace(BASE, text=text, start=word["start"], end=word["end"])
+        write_verdict(str(tmp_path), replace(about, verdict="right" if word["score"] < middle else "wrong"))
+    fast = ["--set", "engine=torch", "--set", "precision=float32", "--model", str(tiny_bundle), "--keep-readout"]
+    assert main(["calibrate", str(tmp_path / "verdicts"), *fast, "--output", str(tmp_path / "bundle")]) == 2
+    assert "contradict the model" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
