@@ -26,6 +26,7 @@ setup(
     package_data={
         "rtdscan.transforms": ["py.typed", "data/**/*"],
         "rtdscan.pipeline": ["py.typed"],
+        "rtdscan.pipeline.page": ["templates/*"],
         "rtdscan.pipeline.report": ["templates/*"],
     },
     install_requires=[
@@ -51,8 +52,10 @@ setup(
         "train": ["tensorboard>=2.16"],
         "phones": ["phonenumberslite>=9"],  # phone numbers in `rtdscan clean`: 0.5 MB, Apache-2.0, Google's patterns
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
+        "review": ["duckdb>=1.1", "gradio>=6.31,<7"],  # the page of `rtdscan review`
         "test": [
             "duckdb>=1.1",
+            "gradio>=6.31,<7",
             "hypothesis>=6.100",
             "jsonschema>=4.20",  # checks the manifests for Kubernetes
             "mypy>=1.15",

@@ -30,6 +30,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "gate": ("rtdscan.pipeline.gate", "the quality gates again, without scanning; exit status 3 when one fails"),
     "accept": ("rtdscan.pipeline.accept", "make this run the baseline that later runs are compared with"),
     "clean": ("rtdscan.pipeline.clean", "keep and reject rows by what a scan found; mask, find duplicates"),
+    "review": ("rtdscan.pipeline.review", "a page: try a text, look through a scan, judge its flags"),
     "evaluate": ("rtdscan.pipeline.evaluate", "how well a model finds known errors"),
     "calibrate": ("rtdscan.pipeline.calibrate", "probabilities and thresholds that mean what they say"),
     "lexicon": ("rtdscan.pipeline.lexicon", "word frequencies of a corpus, frozen into a bundle"),

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rtdscan.pipeline.detection.baselines import baseline_scores
-    from rtdscan.pipeline.detection.measuring import EASIER, measure_model
+    from rtdscan.pipeline.detection.measuring import EASIER, JUDGED, measure_model
     from rtdscan.pipeline.detection.plots import check_plot, plot_precision_recall
     from rtdscan.pipeline.detection.tables import (
         MODEL,
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         detectors = {MODEL: p_W, **baselines.scores}
         plot_precision_recall(args.plot, detectors=detectors, right_W=right_W, rows=rows, title=bundle.name)
     notes = [*bundle.warnings, *baselines.notes, *([EASIER] if measured.labelled.synthetic else [])]
+    notes += [JUDGED] if measured.labelled.judged else []
     if args.json:
         settings = measured.scorer.settings
         model = {"model": bundle.name, "digest": bundle.digest}

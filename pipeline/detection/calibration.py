@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rtdscan.pipeline.detection.bundles import card_of
-from rtdscan.pipeline.detection.measuring import Measured
+from rtdscan.pipeline.detection.measuring import JUDGED, Measured
 from rtdscan.pipeline.detection.refit import Refit, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import (
     Bin,
@@ -24,6 +24,7 @@ from rtdscan.pipeline.detection.reliability import (
 from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import told_of_documents
 from rtdscan.transforms.bundle import Bundle
+from rtdscan.transforms.errors import UserError
 
 FLOOR = 0.05
 
@@ -65,6 +66,9 @@ def calibrate(
         expected: Share of wrong words in the corpus to be scanned; None: as in the labelled text.
         seed: Of the folds.
         keep: Leave the readout as it is.
+
+    Raises:
+        UserError: The labels contradict the model.
     """
     evidence, truth, bundle = measured.evidence, measured.truth, measured.scorer.bundle
     synthetic = measured.labelled.synthetic
@@ -75,6 +79,11 @@ def calibrate(
         bundle.card, evidence, words,
         names=names, ridge=config.ridge, folds=config.folds, seed=seed, expected=expected, keep=keep,
     )  # fmt: skip
+    if found.slope <= 0:
+        raise UserError(
+            f"{', '.join(measured.labelled.source['data'])}: the labels contradict the model (words it finds likelier"
+            f" to be wrong are less often so, slope {found.slope:g}); label more words, or choose another model"
+        )
     counted_W = truth.counted_W & ~told_W
     wrong_W = truth.wrong_W[counted_W]
     p_before = evidence.probability(bundle.card)[counted_W]
@@ -85,6 +94,9 @@ def calibrate(
     thresholds = [threshold_for(each, p_after, wrong_W, expected=expected) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
+    if measured.labelled.judged:  # nobody judged whole documents
+        review, drop = bundle.card.thresholds.review, bundle.card.thresholds.drop
+        notes = (*notes, f"{JUDGED}; thresholds.review and .drop stay as they were")
     rate = expected or float(wrong_W.mean())
     measured_here = {
         **_about(measured.labelled.source),

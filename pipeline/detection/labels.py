@@ -2,6 +2,7 @@
 
 Labelled Parquet has a text column and `spans`, a list<struct<start, end, …>> of character offsets, end exclusive, of
 what is wrong; `kind` in it names the kind of error. Words that overlap `ignore_spans` are left out of every count.
+Verdicts that people gave on the page of `rtdscan review` serve as well, see verdicts.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rtdscan.pipeline.detection.verdicts import is_verdicts, labels_of, read_verdicts
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import describe, find_text_column
 from rtdscan.transforms.corruption import REGISTRY
@@ -66,6 +68,11 @@ class Labelled:
     synthetic: bool = False
     source: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def judged(self) -> bool:
+        """Whether some labels are verdicts: then of most texts only a few words count, those that were flagged."""
+        return "verdicts" in self.source
+
     def document_kinds(self) -> list[str]:
         """Kinds among the spans that are to be told of a whole document."""
         return [kind for kind in sorted(set(self.wrong.kind_S.tolist())) if is_document_kind(kind)]
@@ -80,7 +87,7 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
     """Read labelled Parquet.
 
     Args:
-        inputs: Files, folders, globs.
+        inputs: Files, folders, globs; files of verdicts among them.
         text: Text column; default: the only one.
 
     Raises:
@@ -88,7 +95,8 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
     """
     texts: list[str] = []
     spans: dict[str, list[tuple[int, int, int, str]]] = {"spans": [], "ignore_spans": []}
-    for unit, column in _units(inputs, text=text):
+    judged: list[str] = []
+    for unit, column in _units(inputs, text=text, judged=judged):
         schema = read_footer(unit.file.path).schema
         if "spans" not in schema.names:
             raise UserError(
@@ -111,9 +119,17 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
                         )
                     spans[name].append((len(texts) + at, start, end, str(span.get("kind") or "")))
         texts += decoded
+    verdicts = labels_of(read_verdicts(judged))
+    for label in verdicts.labels:
+        spans["spans"] += ((len(texts), start, end, "") for start, end in label.spans)
+        spans["ignore_spans"] += ((len(texts), start, end, "") for start, end in label.ignored)
+        texts.append(label.text)
     if not texts:
-        raise UserError(f"{', '.join(inputs)}: holds no rows")
+        what = "no verdict that counts: all are unsure, disputed or withdrawn" if judged else "no rows"
+        raise UserError(f"{', '.join(inputs)}: holds {what}")
     source = {"data": [str(path) for path in inputs], "documents": len(texts), "corrupted": False}
+    if judged:
+        source["verdicts"] = verdicts.told()
     return Labelled(texts, Spans.of(spans["spans"]), Spans.of(spans["ignore_spans"]), source=source)
 
 
@@ -170,11 +186,15 @@ def iterate_texts(inputs: Sequence[str], *, text: str | None) -> Iterator[list[s
         yield _texts(unit, column)
 
 
-def _units(inputs: Sequence[str], *, text: str | None) -> list[tuple[WorkUnit, str]]:
+def _units(inputs: Sequence[str], *, text: str | None, judged: list[str] | None = None) -> list[tuple[WorkUnit, str]]:
+    """Units of text with their columns; files of verdicts go to `judged` instead, where it is given."""
     _, entries = storage.expand_all(inputs)
     units: list[tuple[WorkUnit, str]] = []
     for entry in entries:
         footer = read_footer(entry.path)
+        if judged is not None and is_verdicts(footer.schema):
+            judged.append(entry.path)
+            continue
         column = find_text_column(footer.schema, text, where=storage.printable(entry.path))
         units += ((unit, column) for unit in plan_file(entry, text=column, text_mb=UNIT_MB, footer=footer)[1])
     return units

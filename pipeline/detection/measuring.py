@@ -24,6 +24,11 @@ EASIER = (
     "on real text, and use labelled text where there is any"
 )
 
+JUDGED = (
+    "some labels are verdicts on words that were flagged: figures hold for such words only, and recall does not count "
+    "errors that were missed"
+)
+
 LOG_SECONDS = 20.0
 
 

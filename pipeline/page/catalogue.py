@@ -1,0 +1,297 @@
+"""Attribute rows by filter, order and page: DuckDB over the shards, which reads the columns and row groups it needs."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rtdscan.pipeline.output import RUN
+from rtdscan.pipeline.report.folder import Finished, Shard, read_columns, read_finished
+from rtdscan.transforms import storage
+from rtdscan.transforms.errors import RtdscanError, UserError
+
+FILE = "file"
+"""The input file, as a column to filter by."""
+
+CORPUS = "corpus"
+"""The order of the corpus."""
+
+MEASURES = {"score": "score", "max_score": "worst word", "n_flagged": "flagged words", "n_words": "length"}
+"""Columns to sort by, and what people call them."""
+
+VALUES = 200
+"""Values of a column that are offered."""
+
+_SHOWN = ("row", "status", "decision", "score", "max_score", "n_flagged", "n_words")
+_OWN = {
+    *_SHOWN, "reason", "n_chars", "n_tokens", "n_windows", "unk_share", "candidates", "spans", "embedding", "words",
+    "tokens",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which documents, in which order.
+
+    Attributes:
+        low, high: Range of scores; documents without a score are among all, and in no narrower range.
+        status, decision: Of one kind only.
+        column, value: A carried column, `id` or FILE, and the value it has, as text.
+        among, except_: Only these documents, or all but these: (file, row).
+        order: CORPUS, or a column.
+        descending: Highest first.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    status: str | None = None
+    decision: str | None = None
+    column: str | None = None
+    value: str | None = None
+    among: frozenset[tuple[str, int]] | None = None
+    except_: frozenset[tuple[str, int]] | None = None
+    order: str = "score"
+    descending: bool = True
+
+    @property
+    def narrow(self) -> bool:
+        """Whether some documents are left out for what stands in their row."""
+        return bool(
+            self.low > 0
+            or self.high < 1
+            or self.status
+            or self.decision
+            or (self.column not in (None, FILE) and self.value)
+            or self.among is not None
+            or self.except_
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document in the list."""
+
+    shard: Shard
+    row: int
+    id: str | None
+    status: str
+    decision: str
+    score: float | None
+    max_score: float | None
+    n_flagged: int | None
+    n_words: int
+    snippet: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(file, row)."""
+        return self.shard.file, self.row
+
+
+class Catalogue:
+    """The documents of a finished scan."""
+
+    def __init__(self, output: str) -> None:
+        """Open OUTPUT.
+
+        Raises:
+            UserError: It is not a finished scan, or not in a folder of this machine.
+        """
+        if not storage.is_local(output):
+            raise UserError(f"rtdscan review reads scans from local folders; copy {output} to one first")
+        self.output = output
+        self._lock = threading.Lock()
+        quiet = {"autoinstall_known_extensions": False, "autoload_known_extensions": False, "memory_limit": "1GB"}
+        self._database = duckdb.connect(config=quiet)
+        self._open()
+
+    def _open(self) -> None:
+        """Read what does not grow with the documents: run.json, the manifest, one schema."""
+        self._version = storage.stat(storage.join(self.output, RUN))
+        self.finished: Finished = read_finished(self.output)
+        self.shards = tuple(self.finished.shards())
+        root = str(storage.local(self.output).absolute())
+        self._paths = {f"{root}/{shard.path}": shard for shard in self.shards}
+        self._counts: dict[Query, int] = {}
+        names: list[str] = []
+        types: dict[str, pa.DataType] = {}
+        if self.shards:
+            with storage.open_read(storage.join(self.output, self.shards[0].path)) as source:
+                types = {field.name: field.type for field in pq.read_schema(source)}
+            names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
+        self.columns: tuple[str, ...] = (FILE, *names)
+        self.has_id = "id" in types
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def renew(self) -> None:
+        """Open it again where another scan has finished since."""
+        with self._lock:
+            if storage.stat(storage.join(self.output, RUN)) != self._version:
+                self._open()
+
+    @property
+    def rows(self) -> int:
+        """Documents in all."""
+        return sum(shard.rows for shard in self.shards)
+
+    def orders(self) -> dict[str, str]:
+        """Column -> what to call an order by it."""
+        return {CORPUS: "place in the corpus", **MEASURES, **{name: name for name in self.columns if name != FILE}}
+
+    def count(self, query: Query) -> int:
+        """Documents that a query finds."""
+        query = replace(query, order=CORPUS, descending=True)
+        if not query.narrow:
+            return sum(shard.rows for shard in self._shards(query))
+        if query not in self._counts:
+            (found,) = self._fetch("count(*)", query, self._shards(query), "")
+            self._counts[query] = int(found[0])
+        return self._counts[query]
+
+    def page(self, query: Query, *, offset: int, limit: int) -> list[Row]:
+        """Some documents of a query, in its order."""
+        shards = self._shards(query)
+        if query.order == CORPUS and not query.narrow:  # only the shards that hold the page
+            shards, offset = _around(shards, offset, limit)
+        return self._rows(query, shards, f"{_order(query, self.columns)} limit {int(limit)} offset {int(offset)}")
+
+    def inside(self, query: Query, shards: Sequence[Shard]) -> list[Row]:
+        """All documents of a query in some shards, in the order of the corpus."""
+        wanted = {shard.path for shard in self._shards(query)}
+        chosen = [shard for shard in shards if shard.path in wanted]
+        return self._rows(query, chosen, "") if chosen else []
+
+    def values(self, column: str) -> list[str]:
+        """Values of a column, the most frequent first."""
+        if column == FILE:
+            return list(dict.fromkeys(shard.file for shard in self.shards))[:VALUES]
+        name = _quoted(column, self.columns)
+        found = self._fetch(
+            f"{name}::varchar, count(*)", Query(), self.shards, f"group by 1 order by 2 desc, 1 limit {VALUES}"
+        )
+        return [value for value, _ in found if value is not None]
+
+    def attributes(self, shard: Shard, row: int) -> dict[str, Any]:
+        """All attributes of a document but its embedding and words."""
+        names = [*_SHOWN, "reason", "n_chars", "candidates", "spans", *self.columns[1:]]
+        found: dict[str, Any] = read_columns(self.output, shard, names).slice(row - shard.first_row, 1).to_pylist()[0]
+        return found
+
+    def shard_of(self, file: str, row: int) -> Shard:
+        """The shard that holds a document.
+
+        Raises:
+            UserError: There is no such document.
+        """
+        for shard in self.shards:
+            if shard.file == file and 0 <= row - shard.first_row < shard.rows:
+                return shard
+        raise UserError(f"There is no row {row:,} of {file} in this scan any more; the list shows what there is.")
+
+    def _shards(self, query: Query) -> list[Shard]:
+        """Shards that can hold what a query asks for."""
+        shards = list(self.shards)
+        if query.column == FILE and query.value:
+            shards = [shard for shard in shards if shard.file == query.value]
+        if query.among is not None:
+            files = {file for file, _ in query.among}
+            shards = [shard for shard in shards if shard.file in files]
+        return shards
+
+    def _rows(self, query: Query, shards: Sequence[Shard], end: str) -> list[Row]:
+        what = ", ".join(["filename", "id::varchar" if self.has_id else "null", *(f'"{name}"' for name in _SHOWN)])
+        return [
+            Row(self._paths[path], row, id_, status, decision, score, worst, flagged, words)
+            for path, id_, row, status, decision, score, worst, flagged, words in self._fetch(what, query, shards, end)
+        ]
+
+    def _fetch(self, what: str, query: Query, shards: Sequence[Shard], end: str) -> list[tuple[Any, ...]]:
+        if not shards:
+            return [(0,)] if what == "count(*)" else []
+        root = str(storage.local(self.output).absolute())
+        paths = [_escaped(f"{root}/{shard.path}") for shard in shards]
+        cursor = self._database.cursor()
+        try:
+            where, values = self._where(query, cursor)
+            source = "read_parquet(?, filename = true, hive_partitioning = false)"
+            asked = cursor.execute(f"select {what} from {source} as s {where} {end}", [paths, *values])
+            rows: list[tuple[Any, ...]] = asked.fetchall()
+            return rows
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0][:300]
+            raise RtdscanError(f"cannot read the shards of {self.output}: {reason}") from error
+        finally:
+            cursor.close()
+
+    def _where(self, query: Query, cursor: duckdb.DuckDBPyConnection) -> tuple[str, list[Any]]:
+        terms: list[str] = []
+        values: list[Any] = []
+        if query.low > 0 or query.high < 1:
+            terms.append("score between ?::float and ?::float")
+            values += [query.low, query.high]
+        for name, value in (("status", query.status), ("decision", query.decision)):
+            if value:
+                terms.append(f"{name} = ?")
+                values.append(value)
+        if query.column not in (None, FILE) and query.value:
+            terms.append(f"{_quoted(query.column or '', self.columns)}::varchar = ?")
+            values.append(query.value)
+        for named, keys, kind in (("among", query.among, "semi"), ("except_", query.except_, "anti")):
+            if keys is not None:
+                cursor.register(f"{named}_keys", self._keys(keys))
+                negated = "not " if kind == "anti" else ""
+                terms.append(
+                    f'{negated}exists (select 1 from {named}_keys as k where k.path = s.filename and k."row" = s."row")'
+                )
+        return ("where " + " and ".join(terms) if terms else ""), values
+
+    def _keys(self, keys: Iterable[tuple[str, int]]) -> pa.Table:
+        files: dict[str, list[int]] = {}
+        for file, row in keys:
+            files.setdefault(file, []).append(row)
+        paths: list[str] = []
+        rows: list[int] = []
+        for path, shard in self._paths.items():
+            for row in files.get(shard.file, ()):
+                if 0 <= row - shard.first_row < shard.rows:
+                    paths.append(path)
+                    rows.append(row)
+        return pa.table({"path": pa.array(paths, pa.string()), "row": pa.array(rows, pa.int64())})
+
+
+def _order(query: Query, columns: Sequence[str]) -> str:
+    if query.order == CORPUS:
+        return ""  # DuckDB keeps the order of the files and rows
+    name = _quoted(query.order, (*MEASURES, *columns[1:]))
+    return f'order by {name} {"desc" if query.descending else "asc"} nulls last, filename, "row"'
+
+
+def _around(shards: Sequence[Shard], offset: int, limit: int) -> tuple[list[Shard], int]:
+    """The shards that hold rows offset to offset + limit, and the offset within them."""
+    first, kept, skipped = 0, [], 0
+    for shard in shards:
+        if first + shard.rows <= offset:
+            skipped += shard.rows
+        elif first < offset + limit:
+            kept.append(shard)
+        first += shard.rows
+    return kept, offset - skipped
+
+
+def _quoted(name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise UserError(f"There is no column {name!r} in this scan; there are {', '.join(known)}.")
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _escaped(path: str) -> str:
+    """A path as a pattern of DuckDB's that matches only itself."""
+    return "".join(f"[{character}]" if character in "[*?" else character for character in path)
