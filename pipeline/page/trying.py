@@ -133,7 +133,7 @@ class Model:
 
 def _scorer(config: ReviewConfig) -> "Scorer":
     from rtdscan.transforms.scorer import Scorer
-    from rtdscan.transforms.settings import OutputSettings, ScoreSettings
+    from rtdscan.transforms.settings import OutputSettings, ScoreSettings, SuggestSettings
 
     settings = ScoreSettings(
         model=config.model,
@@ -141,6 +141,7 @@ def _scorer(config: ReviewConfig) -> "Scorer":
         precision=config.precision,
         window=config.window,
         threads=config.threads or len(os.sched_getaffinity(0)),
+        suggest=SuggestSettings(top_k=5, in_context=True),
         output=OutputSettings(words=True, tokens=True, embedding="none"),
     )
     return Scorer.load(config.model, settings=settings)
