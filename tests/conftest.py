@@ -1,6 +1,8 @@
 """Fixtures of all tests. The environment is set before anything imports torch, tokenizers or the hub."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RTDSCAN_CACHE"] = tempfile.mkdtemp(prefix="rtdscan-tests-")
 
 from tiny import make_tiny_bundle
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["RTDSCAN_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

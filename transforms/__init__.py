@@ -22,6 +22,8 @@ tokens       texts -> flat arrays of tokens, words and windows
 forward      all windows of a chunk through the network
 documents    a text's bytes, whether they can be scored, its pieces
 stored       scores of pieces -> columns of documents
+pieces       pieces of texts -> their scores
+ranges       what int8 needs to know of a model, and whether it serves it
 scorer       all of the above composed: Scorer.score(table) -> table
 corruption   ways text goes wrong, with labels, a file a family
 job          what every step of one scan has to know; when a shard is current

@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
-from rtdscan.transforms.engines import Engine, load_engine, resolve
-from rtdscan.transforms.forward import run_windows
-from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
+from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
+from rtdscan.transforms.engines.quantised import Ranges
+from rtdscan.transforms.lexicon import Lexicon
+from rtdscan.transforms.pieces import score_pieces
+from rtdscan.transforms.ranges import find_ranges, try_int8
 from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
-from rtdscan.transforms.settings import ScoreSettings, Thresholds
-from rtdscan.transforms.stored import PieceScores, piece_scores, refloored, stored_columns
-from rtdscan.transforms.tokens import Piece, make_chunk
-from rtdscan.transforms.words import codepoints
+from rtdscan.transforms.settings import Precision, ScoreSettings, Thresholds
+from rtdscan.transforms.stored import PieceScores, refloored, stored_columns
+from rtdscan.transforms.tokens import Piece
 
 CHUNK_BYTES = 2 << 20
 """Text whose windows are sorted by length and compared with each other at once.
@@ -73,15 +74,28 @@ class Scorer:
         return Scorer.from_bundle(load_bundle(model), settings=settings)
 
     @staticmethod
-    def from_bundle(bundle: Bundle, *, settings: ScoreSettings) -> "Scorer":
-        """As `load`, from a bundle that is already there."""
+    def from_bundle(bundle: Bundle, *, settings: ScoreSettings, ranges: Ranges | None = None) -> "Scorer":
+        """As `load`, from a bundle that is already there.
+
+        Args:
+            bundle: The model.
+            settings: Everything else.
+            ranges: For int8; None: those of the bundle, or found.
+        """
         settings = resolve_settings(settings, bundle)
-        engine = load_engine(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+        engine = load_engine(
+            bundle,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+            ranges=ranges or ranges_for(settings, bundle),
+        )
         return Scorer(bundle, engine, settings, bundle.lexicon())
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
         """The same network with other thresholds, `ignore`, `allow` and outputs."""
-        return replace(self, settings=resolve_settings(settings, self.bundle))
+        chosen = {"engine": self.settings.engine, "precision": self.settings.precision}
+        return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
 
     def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:
         """Score every row of a table.
@@ -186,22 +200,9 @@ class Scorer:
                 return
 
     def _score_pieces(self, pieces: Sequence[Piece]) -> PieceScores:
-        settings, special = self.settings, self.bundle.special
-        window = settings.window or self.bundle.card.window
-        chunk = make_chunk(pieces, tokenizer=self.bundle.tokenizer(), window=window, unknown=special.unk)
-        forward = run_windows(chunk, engine=self.engine, special=special, tokens=settings.batch_tokens)
-        names = [name for name in self.bundle.card.readout.coefficients if name in LEXICAL]
-        letters_WF = piece_features(
-            names,
-            codes_P=[codepoints(piece.text) for piece in pieces] if names else [],
-            first_char_P=[piece.first_char for piece in pieces],
-            words_P=chunk.words_P,
-            start_W=chunk.start_W,
-            end_W=chunk.end_W,
-            lexicon=self.lexicon,
+        return score_pieces(
+            pieces, bundle=self.bundle, engine=self.engine, lexicon=self.lexicon, settings=self.settings
         )
-        lexical = dict(zip(names, letters_WF.T, strict=True))
-        return piece_scores(chunk, forward, card=self.bundle.card, settings=settings, lexical=lexical)
 
     def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
         """Add n_flagged, spans and decision to stored columns."""
@@ -236,12 +237,35 @@ class Scorer:
 def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
     """Settings with nothing left open: engine and precision of this machine, window and thresholds of the bundle."""
     engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision)
+    if settings.precision == "auto" and engine == "openvino" and has_int8() and int8_serves(bundle):
+        precision = "int8"
     given = settings.thresholds.model_dump(exclude_none=True)
     thresholds = Thresholds(**{**bundle.card.thresholds.model_dump(), **given})
     window = min(settings.window or bundle.card.window, bundle.config.positions)
     return settings.model_copy(
         update={"engine": engine, "precision": precision, "window": window, "thresholds": thresholds}
     )
+
+
+def int8_serves(bundle: Bundle) -> bool:
+    """Whether `precision: auto` may choose int8: by what the bundle's card says of labelled words, else by a trial."""
+    return bundle.card.int8 if bundle.card.int8 is not None else try_int8(bundle).passed
+
+
+def why_precision(asked: Precision, settings: ScoreSettings, bundle: Bundle) -> str | None:
+    """Why `auto` chose the precision of resolved settings, for people; None where it was asked for."""
+    if asked != "auto":
+        return None
+    if settings.engine != "openvino" or not has_int8():
+        return f"{settings.precision}: the fastest of this machine"
+    if bundle.card.int8 is None:
+        return f"{settings.precision}: in int8 {try_int8(bundle).said()}"
+    return f"{settings.precision}: int8 finds errors {'as' if bundle.card.int8 else 'less'} well, by the model's card"
+
+
+def ranges_for(settings: ScoreSettings, bundle: Bundle) -> Ranges | None:
+    """What int8 needs besides the bundle; None for any other precision."""
+    return find_ranges(bundle) if settings.precision == "int8" else None
 
 
 def _first_rows(kind_R: NDArray[np.int64], n: int) -> NDArray[np.int64]:
