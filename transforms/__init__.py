@@ -1,6 +1,7 @@
 """What a worker may run. Read top to bottom:
 
 errors       what ends a program with one line
+absent       packages that a worker does not load
 settings     what a user can choose about scoring, typed and documented
 columns      the text column, and any column by its path
 tally        additive statistics of a scan

@@ -25,6 +25,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from rtdscan.transforms import attempts, storage
+from rtdscan.transforms.absent import keep_out
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, WorkUnit
@@ -273,6 +274,8 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
     job: Job = pipe.recv()
+    if job.settings.engine == "openvino":
+        keep_out("torch", "transformers", "scipy")
     from rtdscan.transforms.child import prepare, run_units
 
     prepare(job)
