@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.engines import Engine
-from rtdscan.transforms.forward import run_windows
+from rtdscan.transforms.forward import Known, run_windows
 from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.stored import PieceScores, piece_scores
@@ -13,7 +13,13 @@ from rtdscan.transforms.words import codepoints
 
 
 def score_pieces(
-    pieces: Sequence[Piece], *, bundle: Bundle, engine: Engine, lexicon: Lexicon | None, settings: ScoreSettings
+    pieces: Sequence[Piece],
+    *,
+    bundle: Bundle,
+    engine: Engine,
+    lexicon: Lexicon | None,
+    settings: ScoreSettings,
+    known: Known | None = None,
 ) -> PieceScores:
     """Score pieces; equal windows among them once.
 
@@ -23,10 +29,11 @@ def score_pieces(
         engine: What runs it.
         lexicon: The bundle's, where it has one.
         settings: Thresholds resolved.
+        known: Windows that were scored before; these are added.
     """
     window = settings.window or bundle.card.window
     chunk = make_chunk(pieces, tokenizer=bundle.tokenizer(), window=window, unknown=bundle.special.unk)
-    forward = run_windows(chunk, engine=engine, special=bundle.special, tokens=settings.batch_tokens)
+    forward = run_windows(chunk, engine=engine, special=bundle.special, tokens=settings.batch_tokens, known=known)
     names = [name for name in bundle.card.readout.coefficients if name in LEXICAL]
     letters_WF = piece_features(
         names,

@@ -20,6 +20,7 @@ from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
 from rtdscan.transforms.engines.quantised import Ranges
+from rtdscan.transforms.forward import Known
 from rtdscan.transforms.lexicon import Lexicon
 from rtdscan.transforms.pieces import score_pieces
 from rtdscan.transforms.ranges import find_ranges, try_int8
@@ -30,7 +31,7 @@ from rtdscan.transforms.stored import PieceScores, refloored, stored_columns
 from rtdscan.transforms.tokens import Piece
 
 CHUNK_BYTES = 2 << 20
-"""Text whose windows are sorted by length and compared with each other at once.
+"""Text whose windows are sorted by length at once; equal ones are looked for in all chunks of a table (forward.Known).
 
 Scoring takes about 20 bytes of memory a byte of it, so it bounds what a worker needs whatever the size of its units.
 Padding of encyclopedia articles is 3.7 % at this size, 3.4 % at 4 MB.
@@ -169,13 +170,14 @@ class Scorer:
     ) -> Iterator[PieceScores]:
         """Scores of all pieces, documents in ascending order."""
         pieces: list[Piece] = []
+        known = Known()
         room = CHUNK_BYTES
         for at, document in enumerate(documents):
             if document.status != "ok":
                 continue
             alone = document.long or on_document is not None
             if pieces and (alone or room < len(document.data) or len(pieces) == CHUNK_PIECES):
-                yield self._score_pieces(pieces)
+                yield self._score_pieces(pieces, known)
                 pieces, room = [], CHUNK_BYTES
             if not alone:
                 pieces += (replace(p, max_tokens=self.settings.limits.document_tokens) for p in document.pieces(at))
@@ -183,25 +185,30 @@ class Scorer:
                 continue
             if on_document:
                 on_document(int(first_U[at]))
-            yield from self._score_alone(document, at)
+            yield from self._score_alone(document, at, known)
             if on_document:
                 on_document(None)
         if pieces:
-            yield self._score_pieces(pieces)
+            yield self._score_pieces(pieces, known)
 
-    def _score_alone(self, document: Document, number: int) -> Iterator[PieceScores]:
+    def _score_alone(self, document: Document, number: int, known: Known) -> Iterator[PieceScores]:
         """Scores of one document, a piece at a time, as long as its budget of tokens lasts."""
         left = self.settings.limits.document_tokens
         for piece in document.pieces(number):
-            part = self._score_pieces([replace(piece, max_tokens=left)])
+            part = self._score_pieces([replace(piece, max_tokens=left)], known)
             yield part
             left -= int(part.tokens_P.sum())
             if part.truncated_P.any():
                 return
 
-    def _score_pieces(self, pieces: Sequence[Piece]) -> PieceScores:
+    def _score_pieces(self, pieces: Sequence[Piece], known: Known) -> PieceScores:
         return score_pieces(
-            pieces, bundle=self.bundle, engine=self.engine, lexicon=self.lexicon, settings=self.settings
+            pieces,
+            bundle=self.bundle,
+            engine=self.engine,
+            lexicon=self.lexicon,
+            settings=self.settings,
+            known=known,
         )
 
     def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
