@@ -19,7 +19,7 @@ from rtdscan.transforms.engines.quantised import Ranges, input_sizes, map_input,
 from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.ranges import Trial, find_ranges, packaged_texts, try_int8
 from rtdscan.transforms.scorer import Scorer, resolve_settings
-from rtdscan.transforms.settings import ScoreSettings
+from rtdscan.transforms.settings import OutputSettings, ScoreSettings
 
 needs_int8 = pytest.mark.skipif(not engines.has_int8(), reason="not on this CPU")
 
@@ -231,3 +231,24 @@ def scan(tmp_path: Path) -> Callable[..., dict[str, int]]:
         return units
 
     return run
+
+
+@needs_int8
+def test_the_shipped_model_brings_ranges_of_its_own(cache: Path) -> None:
+    """Were it changed without them: `python -m benchmarks.precisions LABELLED --write`."""
+    bundle = load_bundle("default")
+    assert bundle.card.int8 is not None
+    assert (bundle.path / RANGES_FILE).is_file()
+    settings = ScoreSettings(engine="openvino", output=OutputSettings(words=True))
+    texts = pa.table({"text": packaged_texts(1, 9_000)})
+    exact, quick = (
+        Scorer.load(settings=settings.model_copy(update={"precision": precision})).score(texts)["words"].to_pylist()
+        for precision in ("float32", "int8")
+    )
+    moved_W = np.abs(
+        [a["score"] - b["score"] for x, y in zip(exact, quick, strict=True) for a, b in zip(x, y, strict=True)]
+    )
+    assert len(moved_W) > 1000
+    assert 0 < moved_W.mean() < 0.002
+    assert (moved_W > 0.02).mean() < 0.01
+    assert not cache.exists()
