@@ -99,6 +99,7 @@ def main() -> None:
                 "cpu": network.cpu,
                 "rest_cpu": rest.cpu,
                 "padding": 1 - shown / places,
+                "context": sum(int((batch.lengths_B.astype(np.int64) ** 2).sum()) for batch in batches) / shown,
                 "overlap": 1 - own / (shown - 2 * sum(len(batch.lengths_B) for batch in batches)),
                 "windows": sum(len(batch.lengths_B) for batch in batches),
                 "batches": len(batches),

@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from benchmarks.corpora import sample_rows, write_rows
 from benchmarks.measure import MB, Usage, machine, python, run, table
 from benchmarks.models import SHAPES, make_model
+from benchmarks.profile import STEPS
 from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.electra import ElectraShape
 from rtdscan.transforms.engines import resolve
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.settings import EngineName, Precision
@@ -40,8 +42,19 @@ TARGETS = {"float32": 1.6, "bfloat16": 5.0}
 UNIT_MB = 4.0
 """The default of `unit.text_mb`."""
 
-SHARE_OF_BARE = 0.85
+SHARE_OF_BARE = 0.9
 PADDING = 0.05
+REST = 0.08
+"""Share of a worker's CPU time that is not the network's, in int8."""
+
+OVER_STOCK = 10.0
+"""Of int8: tokens per CPU second of `scan`, one worker, over those of stock."""
+
+SHARE_OF_CEILING = 0.68
+"""Of int8: operations of the network, per CPU second of `scan`, over those of one large product of int8 matrices."""
+
+SECOND_CORE = 1.9
+"""Tokens a second with two workers over those with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,8 @@ class Runs:
         start: Of a single document for each core: what starting costs.
         tokens: Tokens of the corpus that a run of the sample scored; `start_tokens`: of the single documents.
         padding: Share of padding in the batches; None where it is not known.
+        context: Tokens that a token's attention sees, on average, in the bare engine's batches.
+        ceiling: Operations per CPU second of one large product of int8 matrices, measured in turn with these; 0: not.
     """
 
     name: str
@@ -89,6 +104,8 @@ class Runs:
     tokens: int = 0
     start_tokens: int = 0
     padding: float | None = None
+    context: float = 0.0
+    ceiling: float = 0.0
 
     def steady(self, what: str) -> float:
         """Tokens a second, or a CPU second, once started; not a number where the sample is too small to tell."""
@@ -114,10 +131,14 @@ def main() -> None:
             f"{setup.megabytes:.2f} MiB; {args.repeats} interleaved repeats, medians; {setup.cores} cores",
             flush=True,
         )
-        chosen = [pair for pair in CANDIDATES if (not args.engines or pair[0] in args.engines) and _there(bundle, pair)]
+        chosen = [pair for pair in CANDIDATES if _asked(pair, args) and _there(bundle, pair)]
         workers = [1] if args.quick else sorted({1, setup.cores})
         stock, bare, scans = measure(setup, chosen, workers=workers, repeats=args.repeats)
+        profiles = {pair: run_profile(setup, pair) for pair in chosen}
+        ceiling = max((runs.ceiling for runs in bare.values()), default=0.0)
     print(report(setup, stock=stock, bare=bare, scans=scans))
+    print(where_time_goes(profiles))
+    print("\n".join(int8_verdicts(shape, stock=stock, bare=bare, scans=scans, ceiling=ceiling)))
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> Setup:
@@ -196,7 +217,9 @@ def run_bare(setup: Setup, pair: Pair, runs: Runs) -> None:
     usage = run(python("benchmarks.bare", setup.sample(small=False), *engine))
     told = json.loads(usage.stdout)
     runs.whole.append(Usage(seconds=told["seconds"], cpu=told["cpu"], tree=usage.tree))
-    runs.tokens, runs.padding = told["tokens"], told["padding"]
+    runs.tokens, runs.padding, runs.context = told["tokens"], told["padding"], told["context"]
+    if pair[1] == "int8":
+        runs.ceiling = max(runs.ceiling, json.loads(run(python("benchmarks.ceiling")).stdout)["operations"])
 
 
 def run_scan(setup: Setup, pair: Pair, *, workers: int, small: bool) -> tuple[Usage, int]:
@@ -212,6 +235,55 @@ def run_scan(setup: Setup, pair: Pair, *, workers: int, small: bool) -> tuple[Us
         command = python("rtdscan.pipeline", "scan", setup.sample(small=small), f"{output}/out", "--json", *sets)
         usage = run(command)
         return usage, json.loads(usage.stdout)["metrics"]["tokens"]
+
+
+def run_profile(setup: Setup, pair: Pair) -> dict[str, float]:
+    """CPU seconds of a worker's steps."""
+    with tempfile.TemporaryDirectory(dir=setup.folder) as output:
+        engine = ("--model", setup.model, "--engine", pair[0], "--precision", pair[1])
+        told = json.loads(run(python("benchmarks.profile", setup.sample(small=False), f"{output}/out", *engine)).stdout)
+    return {step: told[step] for step in STEPS}
+
+
+def where_time_goes(profiles: dict[Pair, dict[str, float]]) -> str:
+    """The profiles as a table of shares, and whether all but the network is little."""
+    rows: list[Sequence[object]] = [("share of a worker's CPU time", *STEPS, "all but forward")]
+    lines = []
+    for pair, spent in profiles.items():
+        total = sum(spent.values())
+        rest = 1 - spent["forward"] / total
+        rows.append((" ".join(pair), *(f"{spent[step] / total:.1%}" for step in STEPS), f"{rest:.1%}"))
+        if pair[1] == "int8":
+            met = "met   " if rest <= REST else "MISSED"
+            lines.append(f"{met}  {' '.join(pair)}, all but forward: {rest:.1%} (at most {REST:.0%})")
+    return "\n".join(["", table(rows), "", *lines])
+
+
+def operations(shape: ElectraShape, context: float) -> float:
+    """Of the network for one token: two for each weight of the linear layers, and attention over `context` tokens."""
+    layer = 4 * shape.dims**2 + 2 * shape.dims * shape.inner
+    projection = shape.embedding * shape.dims if shape.embedding != shape.dims else 0
+    return 2.0 * (shape.layers * (layer + 2 * context * shape.dims) + projection + shape.dims**2 + shape.dims)
+
+
+def int8_verdicts(
+    shape: ElectraShape, *, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs], ceiling: float
+) -> Iterator[str]:
+    """How int8 does beside stock and beside the processor, and what a second core gives."""
+    pair: Pair = ("openvino", "int8")
+    if pair not in bare:
+        return
+    one = scans[pair, 1].steady("cpu")
+    values = [("over stock, per CPU second", one / stock.steady("cpu"), OVER_STOCK)]
+    flops = operations(shape, bare[pair].context)
+    yield f"ceiling: {ceiling / 1e9:,.0f} int8 GOP per CPU second; {flops / 1e6:.1f} M operations a token"
+    values += [("bare engine, share of the ceiling", bare[pair].steady("cpu") * flops / ceiling, SHARE_OF_CEILING)]
+    values += [("scan, share of the ceiling", one * flops / ceiling, SHARE_OF_CEILING)]
+    if (pair, 2) in scans:
+        both = scans[pair, 2].steady("seconds") / scans[pair, 1].steady("seconds")
+        values.append(("two workers over one, tokens a second", both, SECOND_CORE))
+    for name, value, target in values:
+        yield f"{'met   ' if value >= target else 'MISSED'}  openvino int8, {name}: {value:.3g} (at least {target})"
 
 
 def report(setup: Setup, *, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> str:
@@ -265,6 +337,10 @@ def _verdicts(*, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, in
         yield say(f"{' '.join(pair)}, share of padding", padding, f"below {PADDING}", padding < PADDING)
 
 
+def _asked(pair: Pair, args: argparse.Namespace) -> bool:
+    return (not args.engines or pair[0] in args.engines) and (not args.precisions or pair[1] in args.precisions)
+
+
 def _there(bundle: Bundle, pair: Pair) -> bool:
     try:
         return resolve(bundle, engine=pair[0], precision=pair[1]) == pair
@@ -278,6 +354,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", help="its text column, if there are several")
     parser.add_argument("--rows", type=int, default=600, help="documents of the sample, taken evenly (default 600)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precisions", nargs="*", choices=sorted({p for _, p in CANDIDATES}), default=[])
     parser.add_argument("--engines", nargs="*", choices=sorted({engine for engine, _ in CANDIDATES}), default=[])
     parser.add_argument("--quick", action="store_true", help="20 rows, a tiny network: does it run, not how fast it is")
     network = parser.add_mutually_exclusive_group()

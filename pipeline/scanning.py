@@ -35,7 +35,7 @@ from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.job import Job, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
-from rtdscan.transforms.scorer import resolve_settings
+from rtdscan.transforms.scorer import ranges_for, resolve_settings, why_precision
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
 from rtdscan.transforms.tally import Tally
@@ -58,6 +58,7 @@ class Prepared:
     bundle: Bundle
     job: Job
     workers: int
+    chosen: str | None = None
 
 
 def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: Sequence[str] = ()) -> Summary:
@@ -131,10 +132,11 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
         id=config.input.id,
         settings=settings,
         bundle_digest=bundle.digest,
+        ranges=ranges_for(settings, bundle),
         by=config.counted,
     )
     workers = default_workers() if config.workers == "auto" else config.workers
-    return Prepared(plan, bundle, job, workers)
+    return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
 
 
 def _check_runner(config: ScanConfig, beam_args: Sequence[str]) -> None:
@@ -268,6 +270,7 @@ def _finish(
         engine=job.settings.engine,
         precision=job.settings.precision,
         workers=_workers(prepared, config, done),
+        chosen=prepared.chosen,
         precision_note=_precision_note(bundle, config),
         warnings=_warnings(bundle, tally),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),

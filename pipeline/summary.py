@@ -33,6 +33,7 @@ class Summary:
         seconds: Wall time of this run.
         tokens_scored: Tokens that the network ran over in this run.
         model: Name of the bundle; engine, precision, workers: as resolved.
+        chosen: Why `auto` chose this precision; None where it was given.
         precision_note: What precision the flags are meant to have; None where nobody measured it.
         warnings: What a user should know.
         spans: The worst spans with their contexts; empty unless `log.text` allows it.
@@ -52,6 +53,7 @@ class Summary:
     workers: int
     precision_note: str | None
     warnings: tuple[str, ...]
+    chosen: str | None = None
     spans: tuple[SpanInContext, ...] = ()
     judgement: Judgement = field(default_factory=Judgement)
 
@@ -73,6 +75,7 @@ class Summary:
             "model": self.model,
             "engine": self.engine,
             "precision": self.precision,
+            "precision_chosen": self.chosen,
             "workers": self.workers,
             "seconds": round(self.seconds, 3),
             "tokens_scored": self.tokens_scored,
@@ -104,6 +107,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     table.add_row("decisions", decisions or "none")
     table.add_row("scores", f"0 {blocks(tally.scores)} 1   mean {metrics['mean_score']:.4f}")
     table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {summary.workers} workers")
+    if summary.chosen:
+        table.add_row("precision", summary.chosen)
     table.add_row("time", f"{summary.seconds:,.1f} s{speed}")
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     if tally.worst:

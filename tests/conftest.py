@@ -1,6 +1,8 @@
 """Fixtures of all tests. The environment is set before anything imports torch, tokenizers or the hub."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -9,12 +11,17 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RTDSCAN_CACHE"] = tempfile.mkdtemp(prefix="rtdscan-tests-")
 
 from tiny import make_tiny_bundle
 
 # How long an example takes says more about the machine than about the code; pytest's own time-out ends what hangs.
 hypothesis.settings.register_profile("rtdscan", deadline=None)
 hypothesis.settings.load_profile("rtdscan")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["RTDSCAN_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

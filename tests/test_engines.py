@@ -17,17 +17,22 @@ from hypothesis import strategies as st
 from tiny import make_tiny_bundle, tiny_vocabulary
 
 from rtdscan.transforms import engines
-from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.engines import SUPPORTED, Engine, load_engine, resolve
+from rtdscan.transforms.engines.meter import RangeMeter
+from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.engines.torch import TorchEngine
 from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.ranges import network_digest
 
 ALL = [
     pytest.param(
         name,
         precision,
         marks=pytest.mark.skipif(
-            (name, precision) == ("openvino", "bfloat16") and not engines.has_bfloat16(), reason="not on this CPU"
+            name == "openvino"
+            and not {"bfloat16": engines.has_bfloat16(), "int8": engines.has_int8()}.get(precision, True),
+            reason="not on this CPU",
         ),
     )
     for name, precisions in SUPPORTED.items()
@@ -48,8 +53,12 @@ TOLERANCE = {
     ("torch", "bfloat16"): 0.08,
     ("openvino", "float32"): 5e-5,
     ("openvino", "bfloat16"): 0.15,
+    ("openvino", "int8"): 0.8,
 }
 """Largest difference from transformers in float32, in standard deviations of the logits or hidden states."""
+
+TYPICAL = {"int8": 0.15}
+"""The same of the root of the mean square; random networks of 32 channels are much worse to round than trained ones."""
 
 
 def make_batch(
@@ -67,10 +76,21 @@ def make_batch(
     return ids_BT, np.array(lengths, np.int32), weights_BT
 
 
+def start(bundle: Bundle, name: Any, precision: Any, *, seed: int = 0) -> Engine:
+    """An engine; for int8 with ranges of random windows, longer than those that tests run."""
+    ranges = None
+    if precision == "int8":
+        meter = RangeMeter(bundle, threads=1)
+        longest = bundle.config.positions
+        meter.forward(*make_batch([min(length, longest) for length in (3, 9, 17, 30, 48, 64, 96, 128)] * 6, seed=seed))
+        ranges = Ranges.of(meter.ranges(), network=network_digest(bundle))
+    return load_engine(bundle, engine=name, precision=precision, threads=1, ranges=ranges)
+
+
 @pytest.fixture(scope="module", params=[pytest.param(each.values, marks=each.marks) for each in ALL], ids="-".join)
 def engine(request: pytest.FixtureRequest, tiny_bundle: Path) -> Engine:
     name, precision = request.param
-    return load_engine(load_bundle(str(tiny_bundle)), engine=name, precision=precision, threads=1)
+    return start(load_bundle(str(tiny_bundle)), name, precision)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -88,12 +108,14 @@ def test_equals_transformers(tmp_path: Path, shape: dict[str, Any], name: str, p
         )
     for layer in (-1, 0, 1):
         make_tiny_bundle(path, seed=3, card={"embedding_layer": layer}, **shape)
-        engine = load_engine(load_bundle(str(path)), engine=name, precision=precision, threads=1)
+        engine = start(load_bundle(str(path)), name, precision, seed=1)
         logits_BT, pooled_BD = engine.forward(ids_BT, lengths_B, weights_BT)
         hidden_BTD = expected.hidden_states[layer].numpy().astype(np.float64)
         sums_BD = (hidden_BTD * weights_BT[..., None]).sum(1)
         tolerance = TOLERANCE[name, precision]
         spread = expected.logits.numpy()[mask_BT].std()
+        away = logits_BT[mask_BT] - expected.logits.numpy()[mask_BT]
+        assert np.sqrt(np.square(away).mean()) <= TYPICAL.get(precision, tolerance) * spread
         assert logits_BT.dtype == pooled_BD.dtype == np.float32
         np.testing.assert_allclose(
             logits_BT[mask_BT], expected.logits.numpy()[mask_BT], rtol=0, atol=tolerance * spread
@@ -228,7 +250,6 @@ def test_auto_is_what_the_machine_has(
 @pytest.mark.parametrize(
     ("installed", "bfloat16", "precision", "message"),
     [
-        ({"openvino", "torch"}, True, "int8", "can't run int8; choose `precision` from bfloat16, float32"),
         (set(), True, "auto", "is not installed"),
     ],
 )
@@ -238,6 +259,31 @@ def test_what_is_asked_for_and_not_there_is_an_error(
     _pretend(monkeypatch, installed, bfloat16=bfloat16)
     with pytest.raises(EngineError, match=f"engine {name}: .*{message}"):
         load_engine(load_bundle("default"), engine=name, precision=precision, threads=1)
+
+
+def test_torch_can_not_run_int8() -> None:
+    with pytest.raises(EngineError, match="engine torch: can't run int8; choose `precision` from bfloat16, float32"):
+        load_engine(load_bundle("default"), engine="torch", precision="int8", threads=1)
+
+
+def test_int8_is_refused_where_the_cpu_or_the_ranges_lack(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(str(tiny_bundle))
+    monkeypatch.setattr(engines, "has_int8", lambda: True)
+    with pytest.raises(EngineError, match="int8 needs ranges of activations, but none were given"):
+        load_engine(bundle, engine="openvino", precision="int8", threads=1)
+    other = load_bundle(str(make_tiny_bundle(tmp_path / "other", num_hidden_layers=3)))
+    meter = RangeMeter(other, threads=1)
+    meter.forward(*make_batch([20, 20]))
+    ranges = Ranges.of(meter.ranges(), network="")
+    with pytest.raises(EngineError, match="belong to a network of another shape"):
+        load_engine(bundle, engine="openvino", precision="int8", threads=1, ranges=ranges)
+    with pytest.raises(EngineError, match="int8 ranges: damaged"):
+        load_engine(other, engine="openvino", precision="int8", threads=1, ranges=Ranges(ranges.data[:-9]))
+    monkeypatch.setattr(engines, "has_int8", lambda: False)
+    with pytest.raises(EngineError, match="no int8 dot products"):
+        load_engine(other, engine="openvino", precision="int8", threads=1, ranges=ranges)
 
 
 def test_openvino_never_runs_float32_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

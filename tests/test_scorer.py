@@ -1,5 +1,7 @@
 """Scorer: what a text's attributes are does not depend on what is scored beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -222,3 +224,31 @@ def test_string_types_and_columns(scorer: Scorer) -> None:
 
 def test_no_rows(scorer: Scorer) -> None:
     assert scorer.score(texts()).num_rows == 0
+
+
+class Counting(Broken):
+    """An engine that counts windows."""
+
+    def __init__(self, engine) -> None:
+        super().__init__(engine, poison=-1)
+        self.windows = 0
+
+    def forward(self, ids_BT, lengths_B, weights_BT):
+        self.windows += len(lengths_B)
+        return super().forward(ids_BT, lengths_B, weights_BT)
+
+
+def test_windows_that_repeat_are_run_once_in_all_chunks(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boilerplate under every text; each chunk holds one text."""
+    values = [f"Number {n} is new.\n\n" + PROSE * 2 for n in range(6)]
+    expected = scorer.score(texts(*values))
+    monkeypatch.setattr(scorer_module, "CHUNK_PIECES", 1)
+    run: dict[int, int] = {}
+    for most in (8192, 2, 0):
+        monkeypatch.setattr("rtdscan.transforms.forward.MOST_KNOWN", most)
+        counting = Counting(scorer.engine)
+        assert replace(scorer, engine=counting).score(texts(*values)).equals(expected)
+        run[most] = counting.windows
+    assert run[0] % 6 == 0  # nothing is remembered: as many for each text
+    assert run[8192] <= run[0] / 2  # most of a text is boilerplate
+    assert run[8192] <= run[2] < run[0]  # the bound holds, and what there is room for serves

@@ -1,6 +1,7 @@
 """What a worker may run. Read top to bottom:
 
 errors       what ends a program with one line
+absent       packages that a worker does not load
 settings     what a user can choose about scoring, typed and documented
 columns      the text column, and any column by its path
 tally        additive statistics of a scan
@@ -24,6 +25,8 @@ suggest      what may have been meant where words are flagged
 forward      all windows of a chunk through the network
 documents    a text's bytes, whether they can be scored, its pieces
 stored       scores of pieces -> columns of documents
+pieces       pieces of texts -> their scores
+ranges       what int8 needs to know of a model, and whether it serves it
 scorer       all of the above composed: Scorer.score(table) -> table
 corruption   ways text goes wrong, with labels, a file a family
 job          what every step of one scan has to know; when a shard is current

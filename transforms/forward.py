@@ -32,7 +32,33 @@ class Forward:
     failed: dict[int, str]
 
 
-def run_windows(chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: int) -> Forward:
+Key = tuple[int, int, bytes]
+"""What makes two windows equal: the tokens they own, counted from their start, and all of their tokens."""
+
+MOST_KNOWN = 8192
+"""Windows that are remembered: 2 kB each at D = 384. A unit of the default size has about as many."""
+
+
+class Known:
+    """Windows that the network ran over in earlier chunks of a unit, and what it said of them."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._said: dict[Key, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
+    def get(self, key: Key) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Logits of the tokens that the window owns, and its pooled sum; None if it is new."""
+        return self._said.get(key)
+
+    def add(self, key: Key, logit_T: NDArray[np.float32], pooled_D: NDArray[np.float32]) -> None:
+        """Remember a window, if there is room: what repeats is seen early."""
+        if len(self._said) < MOST_KNOWN:
+            self._said[key] = logit_T.copy(), pooled_D.copy()
+
+
+def run_windows(
+    chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: int, known: Known | None = None
+) -> Forward:
     """Run the chunk's windows.
 
     Args:
@@ -40,9 +66,10 @@ def run_windows(chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: in
         engine: The network.
         special: Ids of [CLS], [SEP] and padding.
         tokens: Budget of a batch, padding included.
+        known: Windows of other chunks; those of this one are added.
     """
     windows = chunk.windows
-    first_U, unique_B = equal_windows(chunk.ids_N, windows)
+    first_U, unique_B, keys = equal_windows(chunk.ids_N, windows)
     unique = Windows(
         start_B=windows.start_B[first_U],
         end_B=windows.end_B[first_U],
@@ -52,7 +79,9 @@ def run_windows(chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: in
     logit_N = np.zeros(len(chunk.ids_N), dtype=np.float32)
     pooled_UD = np.zeros((len(first_U), engine.dims), dtype=np.float32)
     failed: dict[int, str] = {}
-    pending = plan_batches(unique.end_B - unique.start_B + 2, tokens=tokens)[::-1]
+    new_K = _recall(known, keys, unique, logit_N, pooled_UD)
+    plan = plan_batches((unique.end_B - unique.start_B + 2)[new_K], tokens=tokens)
+    pending = [Batch(new_K[batch.rows_B], batch.length) for batch in plan][::-1]
     while pending:
         batch = pending.pop()
         filled = fill(batch, chunk.ids_N, unique, pad=special.pad, cls=special.cls, sep=special.sep)
@@ -65,6 +94,11 @@ def run_windows(chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: in
         pooled_UD[batch.rows_B] = pooled_BD
         if not (np.isfinite(logits_BT[filled.weights_BT > 0]).all() and np.isfinite(pooled_BD).all()):
             failed |= _not_finite(batch, logits_BT, pooled_BD, filled.weights_BT)
+    if known is not None:
+        for at in new_K.tolist():
+            if at not in failed:
+                own = slice(int(unique.own_start_B[at]), int(unique.own_end_B[at]))
+                known.add(keys[at], logit_N[own], pooled_UD[at])
     _copy_repeats(windows, first_U, unique_B, logit_N)
     return Forward(
         logit_N=logit_N,
@@ -73,13 +107,31 @@ def run_windows(chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: in
     )
 
 
-def equal_windows(ids_N: NDArray[np.int32], windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _recall(
+    known: Known | None,
+    keys: list[Key],
+    unique: Windows,
+    logit_N: NDArray[np.float32],
+    pooled_UD: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Fill in what is known; the numbers of the windows that are new."""
+    new: list[int] = []
+    for at, key in enumerate(keys):
+        said = known.get(key) if known is not None else None
+        if said is None:
+            new.append(at)
+        else:
+            logit_N[int(unique.own_start_B[at]) : int(unique.own_end_B[at])], pooled_UD[at] = said
+    return np.array(new, dtype=np.int64)
+
+
+def equal_windows(ids_N: NDArray[np.int32], windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Key]]:
     """Find windows that hold the same tokens and own the same of them.
 
     Returns:
-        first_U: the first window of each kind, in order; unique_B: the kind of each window.
+        first_U: the first window of each kind, in order; unique_B: the kind of each window; each kind's key.
     """
-    kinds: dict[tuple[int, int, bytes], int] = {}
+    kinds: dict[Key, int] = {}
     first: list[int] = []
     unique_B = np.empty(len(windows.start_B), dtype=np.int64)
     own_start_B = (windows.own_start_B - windows.start_B).tolist()
@@ -91,7 +143,7 @@ def equal_windows(ids_N: NDArray[np.int32], windows: Windows) -> tuple[NDArray[n
         if kind == len(first):
             first.append(at)
         unique_B[at] = kind
-    return np.array(first, dtype=np.int64), unique_B
+    return np.array(first, dtype=np.int64), unique_B, list(kinds)
 
 
 def _copy_repeats(

@@ -12,6 +12,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from rtdscan.transforms import attempts
 from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.errors import EngineError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import DocumentBatch, ScoredBatch
@@ -40,7 +41,7 @@ class ScorerHandler(ModelHandler):
 
     def load_model(self) -> Scorer:
         """The process's scorer for this job; loaded once a process, however many pipelines run in it."""
-        return load_scorer(self._job.settings.model_dump_json(), self._job.bundle_digest)
+        return load_scorer(self._job.settings.model_dump_json(), self._job.bundle_digest, self._job.ranges)
 
     def run_inference(
         self, batch: DocumentBatch, model: Scorer, inference_args: dict[str, Any] | None = None
@@ -91,7 +92,7 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
 
 
 @lru_cache(maxsize=1)
-def load_scorer(settings: str, bundle_digest: str) -> Scorer:
+def load_scorer(settings: str, bundle_digest: str, ranges: Ranges | None = None) -> Scorer:
     """Load a scorer and check that this worker has the very bundle that the launcher resolved.
 
     Raises:
@@ -104,4 +105,4 @@ def load_scorer(settings: str, bundle_digest: str) -> Scorer:
             f"model {parsed.model} on this worker has digest {bundle.digest}, but the scan was started with"
             f" {bundle_digest}: give every worker the same model"
         )
-    return Scorer.from_bundle(bundle, settings=parsed)
+    return Scorer.from_bundle(bundle, settings=parsed, ranges=ranges)

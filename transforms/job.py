@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
 
+from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.records import SCORING_VERSION, Fingerprint, Outcome, WorkUnit
 from rtdscan.transforms.settings import ScoreSettings
 
@@ -33,6 +34,7 @@ class Job:
         id: Name of the id column, or None.
         settings: With engine, precision, window and thresholds resolved.
         bundle_digest: Digest of the bundle that `settings.model` must have on every worker.
+        ranges: What int8 needs; None for any other precision. Workers take these, whatever they would find themselves.
         by: Columns by whose values the tallies are kept too.
     """
 
@@ -42,6 +44,7 @@ class Job:
     id: str | None
     settings: ScoreSettings
     bundle_digest: str
+    ranges: Ranges | None = None
     by: tuple[str, ...] = ()
 
     @property
@@ -60,6 +63,7 @@ class Job:
                 "tokens": settings.output.tokens,
                 "embedding": settings.output.embedding,
                 "text": self.text,
+                **({"ranges": self.ranges.digest} if self.ranges else {}),
             }
         )
 

@@ -18,20 +18,22 @@ from numpy.typing import NDArray
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
-from rtdscan.transforms.engines import Engine, load_engine, resolve
-from rtdscan.transforms.forward import run_windows
-from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
+from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
+from rtdscan.transforms.engines.quantised import Ranges
+from rtdscan.transforms.forward import Known
+from rtdscan.transforms.lexicon import Lexicon
 from rtdscan.transforms.near import near_words
+from rtdscan.transforms.pieces import score_pieces
+from rtdscan.transforms.ranges import find_ranges, try_int8
 from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
-from rtdscan.transforms.settings import OutputSettings, ScoreSettings, SuggestSettings, Thresholds
-from rtdscan.transforms.stored import PieceScores, piece_scores, refloored, stored_columns
-from rtdscan.transforms.suggest import IN_CONTEXT, Suggester, add_suggestions
-from rtdscan.transforms.tokens import Piece, make_chunk
-from rtdscan.transforms.words import codepoints
+from rtdscan.transforms.settings import OutputSettings, Precision, ScoreSettings, SuggestSettings, Thresholds
+from rtdscan.transforms.stored import PieceScores, refloored, stored_columns
+from rtdscan.transforms.suggest import Suggester, add_suggestions, evidence
+from rtdscan.transforms.tokens import Piece
 
 CHUNK_BYTES = 2 << 20
-"""Text whose windows are sorted by length and compared with each other at once.
+"""Text whose windows are sorted by length at once; equal ones are looked for in all chunks of a table (forward.Known).
 
 Scoring takes about 20 bytes of memory a byte of it, so it bounds what a worker needs whatever the size of its units.
 Padding of encyclopedia articles is 3.7 % at this size, 3.4 % at 4 MB.
@@ -75,15 +77,28 @@ class Scorer:
         return Scorer.from_bundle(load_bundle(model), settings=settings)
 
     @staticmethod
-    def from_bundle(bundle: Bundle, *, settings: ScoreSettings) -> "Scorer":
-        """As `load`, from a bundle that is already there."""
+    def from_bundle(bundle: Bundle, *, settings: ScoreSettings, ranges: Ranges | None = None) -> "Scorer":
+        """As `load`, from a bundle that is already there.
+
+        Args:
+            bundle: The model.
+            settings: Everything else.
+            ranges: For int8; None: those of the bundle, or found.
+        """
         settings = resolve_settings(settings, bundle)
-        engine = load_engine(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+        engine = load_engine(
+            bundle,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+            ranges=ranges or ranges_for(settings, bundle),
+        )
         return Scorer(bundle, engine, settings, bundle.lexicon())
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
         """The same network with other thresholds, `ignore`, `allow` and outputs."""
-        return replace(self, settings=resolve_settings(settings, self.bundle))
+        chosen = {"engine": self.settings.engine, "precision": self.settings.precision}
+        return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
 
     def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:
         """Score every row of a table.
@@ -157,13 +172,14 @@ class Scorer:
     ) -> Iterator[PieceScores]:
         """Scores of all pieces, documents in ascending order."""
         pieces: list[Piece] = []
+        known = Known()
         room = CHUNK_BYTES
         for at, document in enumerate(documents):
             if document.status != "ok":
                 continue
             alone = document.long or on_document is not None
             if pieces and (alone or room < len(document.data) or len(pieces) == CHUNK_PIECES):
-                yield self._score_pieces(pieces)
+                yield self._score_pieces(pieces, known)
                 pieces, room = [], CHUNK_BYTES
             if not alone:
                 pieces += (replace(p, max_tokens=self.settings.limits.document_tokens) for p in document.pieces(at))
@@ -171,39 +187,31 @@ class Scorer:
                 continue
             if on_document:
                 on_document(int(first_U[at]))
-            yield from self._score_alone(document, at)
+            yield from self._score_alone(document, at, known)
             if on_document:
                 on_document(None)
         if pieces:
-            yield self._score_pieces(pieces)
+            yield self._score_pieces(pieces, known)
 
-    def _score_alone(self, document: Document, number: int) -> Iterator[PieceScores]:
+    def _score_alone(self, document: Document, number: int, known: Known) -> Iterator[PieceScores]:
         """Scores of one document, a piece at a time, as long as its budget of tokens lasts."""
         left = self.settings.limits.document_tokens
         for piece in document.pieces(number):
-            part = self._score_pieces([replace(piece, max_tokens=left)])
+            part = self._score_pieces([replace(piece, max_tokens=left)], known)
             yield part
             left -= int(part.tokens_P.sum())
             if part.truncated_P.any():
                 return
 
-    def _score_pieces(self, pieces: Sequence[Piece]) -> PieceScores:
-        settings, special = self.settings, self.bundle.special
-        window = settings.window or self.bundle.card.window
-        chunk = make_chunk(pieces, tokenizer=self.bundle.tokenizer(), window=window, unknown=special.unk)
-        forward = run_windows(chunk, engine=self.engine, special=special, tokens=settings.batch_tokens)
-        names = [name for name in self.bundle.card.readout.coefficients if name in LEXICAL]
-        letters_WF = piece_features(
-            names,
-            codes_P=[codepoints(piece.text) for piece in pieces] if names else [],
-            first_char_P=[piece.first_char for piece in pieces],
-            words_P=chunk.words_P,
-            start_W=chunk.start_W,
-            end_W=chunk.end_W,
+    def _score_pieces(self, pieces: Sequence[Piece], known: Known) -> PieceScores:
+        return score_pieces(
+            pieces,
+            bundle=self.bundle,
+            engine=self.engine,
             lexicon=self.lexicon,
+            settings=self.settings,
+            known=known,
         )
-        lexical = dict(zip(names, letters_WF.T, strict=True))
-        return piece_scores(chunk, forward, card=self.bundle.card, settings=settings, lexical=lexical)
 
     def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
         """Add n_flagged, spans and decision to stored columns."""
@@ -233,17 +241,7 @@ class Scorer:
         )
         kept = self.settings.model_copy(update={name: getattr(plain, name) for name in plain.model_fields_set})
         words = replace(self, settings=kept).score(pa.table({"text": pa.array(texts, pa.string())}))["words"]
-        evidence_CF = np.zeros((len(texts), len(IN_CONTEXT)))
-        for at, (marks, (start, end)) in enumerate(zip(words, places, strict=True)):
-            found = marks.values
-            if found is None or not len(found):
-                continue
-            start_W, end_W, p_W = (found.field(name).to_numpy() for name in ("start", "end", "score"))
-            p_W = np.clip(p_W.astype(np.float64), 1e-6, 1 - 1e-6)
-            own_W = (start_W < end) & (end_W > start)
-            evidence_CF[at, 0] = np.log(p_W / (1 - p_W))[own_W].max(initial=-14.0)
-            evidence_CF[at, 1] = np.log1p(-p_W[~own_W]).sum()
-        return evidence_CF
+        return evidence(words, places)
 
     def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
         """Put attributes beside the columns that come from the input, in the order of the schema."""
@@ -263,12 +261,35 @@ class Scorer:
 def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
     """Settings with nothing left open: engine and precision of this machine, window and thresholds of the bundle."""
     engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision)
+    if settings.precision == "auto" and engine == "openvino" and has_int8() and int8_serves(bundle):
+        precision = "int8"
     given = settings.thresholds.model_dump(exclude_none=True)
     thresholds = Thresholds(**{**bundle.card.thresholds.model_dump(), **given})
     window = min(settings.window or bundle.card.window, bundle.config.positions)
     return settings.model_copy(
         update={"engine": engine, "precision": precision, "window": window, "thresholds": thresholds}
     )
+
+
+def int8_serves(bundle: Bundle) -> bool:
+    """Whether `precision: auto` may choose int8: by what the bundle's card says of labelled words, else by a trial."""
+    return bundle.card.int8 if bundle.card.int8 is not None else try_int8(bundle).passed
+
+
+def why_precision(asked: Precision, settings: ScoreSettings, bundle: Bundle) -> str | None:
+    """Why `auto` chose the precision of resolved settings, for people; None where it was asked for."""
+    if asked != "auto":
+        return None
+    if settings.engine != "openvino" or not has_int8():
+        return f"{settings.precision}: the fastest of this machine"
+    if bundle.card.int8 is None:
+        return f"{settings.precision}: in int8 {try_int8(bundle).said()}"
+    return f"{settings.precision}: int8 finds errors {'as' if bundle.card.int8 else 'less'} well, by the model's card"
+
+
+def ranges_for(settings: ScoreSettings, bundle: Bundle) -> Ranges | None:
+    """What int8 needs besides the bundle; None for any other precision."""
+    return find_ranges(bundle) if settings.precision == "int8" else None
 
 
 def _first_rows(kind_R: NDArray[np.int64], n: int) -> NDArray[np.int64]:

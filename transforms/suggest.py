@@ -177,6 +177,21 @@ def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggeste
     return pa.ListArray.from_arrays(offsets, values, type=pa.list_(SPAN))
 
 
+def evidence(words: pa.ChunkedArray, places: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """evidence_CF in the order of IN_CONTEXT, from a text's words with their probabilities and a place in each text."""
+    evidence_CF = np.zeros((len(places), len(IN_CONTEXT)))
+    for at, (marks, (start, end)) in enumerate(zip(words, places, strict=True)):
+        found = marks.values
+        if found is None or not len(found):
+            continue
+        start_W, end_W, p_W = (found.field(name).to_numpy() for name in ("start", "end", "score"))
+        p_W = np.clip(p_W.astype(np.float64), 1e-6, 1 - 1e-6)
+        own_W = (start_W < end) & (end_W > start)
+        evidence_CF[at, 0] = np.log(p_W / (1 - p_W))[own_W].max(initial=-14.0)
+        evidence_CF[at, 1] = np.log1p(-p_W[~own_W]).sum()
+    return evidence_CF
+
+
 def _places(
     rows: Sequence[int], starts: Sequence[int], ends: Sequence[int], text_of: Callable[[int], str]
 ) -> Iterator[tuple[str, int, int]]:

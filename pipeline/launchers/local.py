@@ -25,8 +25,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from rtdscan.transforms import attempts, storage
+from rtdscan.transforms.absent import keep_out
 from rtdscan.transforms.errors import RtdscanError
-from rtdscan.transforms.job import Task
+from rtdscan.transforms.job import Job, Task
 from rtdscan.transforms.records import Done, WorkUnit
 
 LIST_MB = 4.0
@@ -279,6 +280,8 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
     job: Task = pipe.recv()
+    if isinstance(job, Job) and job.settings.engine == "openvino":
+        keep_out("torch", "transformers", "scipy")
     from rtdscan.transforms.child import prepare, run_units
 
     prepare(job)

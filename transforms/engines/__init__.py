@@ -20,9 +20,10 @@ from rtdscan.transforms.settings import EngineName, Precision
 
 if TYPE_CHECKING:
     from rtdscan.transforms.bundle import Bundle
+    from rtdscan.transforms.engines.quantised import Ranges
 
-SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("bfloat16", "float32"), "torch": ("bfloat16", "float32")}
-"""Precisions of each engine, best first."""
+SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("int8", "bfloat16", "float32"), "torch": ("bfloat16", "float32")}
+"""Precisions of each engine, fastest first."""
 
 
 class Engine(Protocol):
@@ -30,7 +31,7 @@ class Engine(Protocol):
 
     Attributes:
         name: "torch" or "openvino".
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "int8".
         dims: D, size of `forward`'s second result.
     """
 
@@ -70,7 +71,8 @@ def resolve(bundle: "Bundle", *, engine: EngineName, precision: Precision) -> tu
 
     Returns:
         Engine and precision, neither of them "auto": torch where there is a CUDA device, else openvino where it is
-        installed, else torch; bfloat16 where the processor has instructions for it, else float32.
+        installed, else torch; bfloat16 where the processor has instructions for it, else float32. int8 is up to the
+        model, not to the machine alone: see scorer.resolve_settings.
 
     Raises:
         EngineError: What was asked for is not there.
@@ -85,12 +87,18 @@ def resolve(bundle: "Bundle", *, engine: EngineName, precision: Precision) -> tu
             )
         if (name, precision) == ("openvino", "bfloat16") and not has_bfloat16():
             raise EngineError("engine openvino: this CPU has no bfloat16 instructions; choose precision float32")
+        if precision == "int8" and not has_int8():
+            raise EngineError(
+                "engine openvino: this CPU has no int8 dot products (VNNI); choose precision bfloat16 or float32"
+            )
         return name, precision
     fast = has_bfloat16() or (name == "torch" and has_cuda())
     return name, "bfloat16" if fast else "float32"
 
 
-def load_engine(bundle: "Bundle", *, engine: EngineName, precision: Precision, threads: int) -> Engine:
+def load_engine(
+    bundle: "Bundle", *, engine: EngineName, precision: Precision, threads: int, ranges: "Ranges | None" = None
+) -> Engine:
     """Start an engine.
 
     Args:
@@ -98,6 +106,7 @@ def load_engine(bundle: "Bundle", *, engine: EngineName, precision: Precision, t
         engine: As asked for; "auto" is resolved on this machine.
         precision: As asked for; "auto" is resolved on this machine.
         threads: Threads of the network on a CPU.
+        ranges: Of the network's activations; needed for int8.
 
     Raises:
         EngineError: What was asked for is not there.
@@ -109,18 +118,26 @@ def load_engine(bundle: "Bundle", *, engine: EngineName, precision: Precision, t
         return TorchEngine(bundle, precision=resolved, threads=threads)
     from rtdscan.transforms.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(bundle, precision=resolved, threads=threads)
+    return OpenVinoEngine(bundle, precision=resolved, threads=threads, ranges=ranges)
 
 
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (x86 only: elsewhere it is not known, so False)."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_flags())
+
+
+def has_int8() -> bool:
+    """Whether this CPU has dot products of 8-bit integers (as above)."""
+    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> list[str]:
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
+        return []
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
-        return False
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+        return []
+    return next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
 
 
 def has_cuda() -> bool:

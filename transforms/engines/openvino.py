@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.electra import ElectraShape, read_weights
+from rtdscan.transforms.engines.quantised import COPIES, InputMap, Ranges, input_of, input_sizes, map_input, quantise
 from rtdscan.transforms.errors import EngineError
 
 # Importing openvino tells a web service that it was imported, unless this package is missing.
@@ -28,7 +29,11 @@ from openvino import opset13 as ops  # noqa: E402
 STEP = 16
 """Widths are multiples of this many tokens: a register of float32, and what attention kernels handle without a rest."""
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_HINTS = {"float32": ("f32",), "bfloat16": ("bf16",), "int8": ("bf16", "f32")}
+"""What runs all that is not a linear layer of int8: attention, norms, activations; the first that this CPU has."""
+
+Linear = Callable[[Any, str], Any]
+"""Rows and a linear layer's name -> its output."""
 
 _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "gelu": partial(ops.gelu, approximation_mode="erf"),
@@ -39,40 +44,39 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 class OpenVinoEngine:
-    """Runs a bundle's network on OpenVINO, in float32 or bfloat16."""
+    """Runs a bundle's network on OpenVINO, in float32, bfloat16 or int8 (its linear layers)."""
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int, ranges: Ranges | None = None) -> None:
         """Build and compile the graph.
 
         Args:
             bundle: The model.
-            precision: "float32" or "bfloat16".
+            precision: "float32", "bfloat16" or "int8".
             threads: Threads of this engine.
+            ranges: For int8.
 
         Raises:
-            EngineError: Another precision, or bfloat16 on a CPU without it (OpenVINO would run float32 instead).
+            EngineError: Another precision, or one that OpenVINO would replace by another on this CPU.
         """
         if precision not in _HINTS:
             raise EngineError(f"engine openvino: can't run {precision}; choose `precision` from {', '.join(_HINTS)}")
         self.precision = precision
         self.dims = bundle.config.dims
         self._positions = bundle.config.positions
-        model = build_model(
-            read_weights(bundle.weights, bundle.config), bundle.config, embedding_layer=bundle.card.embedding_layer
-        )
-        options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # Pinned, the engines of all worker processes would share the first core.
-            "ENABLE_CPU_PINNING": False,
-        }
-        compiled = ov.Core().compile_model(model, "CPU", options)
-        runs = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if runs != _HINTS[precision]:
-            raise EngineError(f"engine openvino: was asked for {precision}, but would run {runs} on this CPU")
+        shape, weights = bundle.config, read_weights(bundle.weights, bundle.config)
+        linear: Linear = partial(exact_linear, weights)
+        if precision == "int8":
+            if ranges is None:
+                raise EngineError("engine openvino: int8 needs ranges of activations, but none were given")
+            linear = _Int8Layers(weights, ranges.inputs(shape))
+        model = build_model(weights, shape, embedding_layer=bundle.card.embedding_layer, linear=linear)
+        compiled = compile_model(model, precision=precision, threads=threads)
+        if precision == "int8":
+            mapped = input_sizes(shape)
+            names = (name.removesuffix(".weight") for name in weights if name.endswith(".weight"))
+            _check_int8(compiled, expected=sum(input_of(name) in mapped for name in names))
         self._request: Any = compiled.create_infer_request()
 
     def forward(
@@ -114,19 +118,45 @@ class OpenVinoEngine:
         return results[0], results[1]
 
 
-def build_model(weights: dict[str, NDArray[Any]], shape: ElectraShape, *, embedding_layer: int) -> Any:
+def compile_model(model: Any, *, precision: str, threads: int) -> Any:
+    """Prepare a graph for this CPU.
+
+    Raises:
+        EngineError: OpenVINO would run another precision.
+    """
+    core = ov.Core()
+    there = {"f32"} | ({"bf16"} & {name.lower() for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")})
+    hint = next((hint for hint in _HINTS[precision] if hint in there), None)
+    if hint is None:
+        raise EngineError(f"engine openvino: was asked for {precision}, which this CPU has no instructions for")
+    options = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        # Pinned, the engines of all worker processes would share the first core.
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = core.compile_model(model, "CPU", options)
+    runs = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if runs != hint:
+        raise EngineError(f"engine openvino: was asked for {precision}, but would run {runs} on this CPU")
+    return compiled
+
+
+def build_model(weights: dict[str, NDArray[Any]], shape: ElectraShape, *, embedding_layer: int, linear: Linear) -> Any:
     """The graph of an ELECTRA discriminator.
 
     Args:
         weights: As `electra.read_weights` gives them.
         shape: Of the network.
         embedding_layer: Whose hidden states are the second result: 0 the embeddings, 1 the first layer …, -1 the last.
+        linear: Makes linear layers.
 
     Returns:
         An openvino.Model: ids_BT int32 and mask_B11T float32 (0 or -inf, added to attention scores) to logits_BT and
         hidden_BTD, for any B and T.
     """
-    linear, norm = partial(_linear, weights), partial(_norm, weights, shape.epsilon)
+    norm = partial(_norm, weights, shape.epsilon)
     act = _ACTIVATIONS[shape.activation]
     ids_BT = ops.parameter([-1, -1], np.int32, name="ids")
     mask_B11T = ops.parameter([-1, 1, 1, -1], np.float32, name="mask")
@@ -148,6 +178,24 @@ def build_model(weights: dict[str, NDArray[Any]], shape: ElectraShape, *, embedd
     return ov.Model(results, [ids_BT, mask_B11T], "electra")
 
 
+def watch_inputs(bundle: Bundle, *, threads: int) -> Any:
+    """The network in float32, with the inputs of the int8 layers as results, in the order of `input_sizes`.
+
+    Returns:
+        An openvino.InferRequest: ids_BT and mask_B11T to arrays [B, T, C].
+    """
+    weights, sizes = read_weights(bundle.weights, bundle.config), input_sizes(bundle.config)
+    inputs: dict[str, Any] = {}
+
+    def linear(rows: Any, name: str) -> Any:
+        inputs.setdefault(input_of(name), rows)
+        return exact_linear(weights, rows, name)
+
+    model = build_model(weights, bundle.config, embedding_layer=-1, linear=linear)
+    watching = ov.Model([ops.result(inputs[name]) for name in sizes], model.get_parameters(), "inputs")
+    return compile_model(watching, precision="float32", threads=threads).create_infer_request()
+
+
 def _embed(ids_BT: Any, weights: dict[str, NDArray[Any]]) -> Any:
     words = ops.constant(weights["embeddings.word_embeddings.weight"])  # as stored: float16 is half the size
     # All tokens are of type 0: its row is added to the positions here once.
@@ -159,7 +207,7 @@ def _embed(ids_BT: Any, weights: dict[str, NDArray[Any]]) -> Any:
     return ops.add(ops.convert(ops.gather(words, ids_BT, zero), "f32"), positions_TE)
 
 
-def _attend(hidden_BTD: Any, mask_B11T: Any, linear: Callable[..., Any], name: str, shape: ElectraShape) -> Any:
+def _attend(hidden_BTD: Any, mask_B11T: Any, linear: Linear, name: str, shape: ElectraShape) -> Any:
     split, swap = _ints(0, 0, shape.heads, shape.dims // shape.heads), _ints(0, 2, 1, 3)
     query, key, value = (
         ops.transpose(ops.reshape(linear(hidden_BTD, f"{name}.{part}"), split, True), swap)
@@ -169,9 +217,64 @@ def _attend(hidden_BTD: Any, mask_B11T: Any, linear: Callable[..., Any], name: s
     return ops.reshape(ops.transpose(attended, swap), _ints(0, 0, shape.dims), True)
 
 
-def _linear(weights: dict[str, NDArray[Any]], rows: Any, name: str) -> Any:
+def exact_linear(weights: dict[str, NDArray[Any]], rows: Any, name: str) -> Any:
+    """A linear layer as the checkpoint has it."""
     matrix, bias = (ops.constant(_float32(weights[f"{name}.{part}"])) for part in ("weight", "bias"))
     return ops.add(ops.matmul(rows, matrix, False, True), bias)
+
+
+class _Int8Layers:
+    """Makes linear layers of int8, where their input has a range."""
+
+    def __init__(self, weights: dict[str, NDArray[Any]], ranges: dict[str, NDArray[np.float32]]) -> None:
+        self._weights = weights
+        self._mapped: dict[str, Any] = {}
+        self._maps: dict[str, InputMap] = {}
+        for name, range_3C in ranges.items():
+            readers = [n for n in weights if n.endswith(".weight") and input_of(n.removesuffix(".weight")) == name]
+            weight_OC = np.concatenate([_float32(weights[reader]) for reader in readers])
+            inner = name.endswith(".output.dense") and ".attention." not in name
+            self._maps[name] = map_input(range_3C, weight_OC, copies=COPIES if inner else 0)
+
+    def __call__(self, rows: Any, name: str) -> Any:
+        source = input_of(name)
+        if source not in self._maps:
+            return exact_linear(self._weights, rows, name)
+        mapped = self._maps[source]
+        layer = quantise(_float32(self._weights[f"{name}.weight"]), _float32(self._weights[f"{name}.bias"]), mapped)
+        # What the next layer wants copied is computed twice: in the graph, copying would cost more.
+        after = self._maps.get(name.replace(".intermediate.dense", ".output.dense")) if "intermediate" in name else None
+        chosen = slice(None) if after is None else after.channel_J
+        weight = ops.multiply(
+            ops.convert(ops.constant(layer.weight_OJ[chosen]), "f32"), ops.constant(layer.scale_O[chosen][:, None])
+        )
+        product = ops.matmul(self._input(rows, source), weight, False, True)
+        return ops.add(product, ops.constant(layer.bias_O[chosen]))
+
+    def _input(self, rows: Any, name: str) -> Any:
+        """Rows mapped to [-1, 1] and rounded to 8 bits; once for all that read them."""
+        if name not in self._mapped:
+            mapped, channel_J = self._maps[name], self._maps[name].channel_J
+            scaled = ops.multiply(rows, ops.constant((1 / mapped.half_C)[channel_J]))
+            moved = ops.add(scaled, ops.constant((-mapped.centre_C / mapped.half_C)[channel_J]))
+            low, high = ops.constant(np.float32(-1)), ops.constant(np.float32(1))
+            self._mapped[name] = ops.fake_quantize(moved, low, high, low, high, 256)
+        return self._mapped[name]
+
+
+def _check_int8(compiled: Any, *, expected: int) -> None:
+    """See that OpenVINO does what it was asked for: it says nothing where it does not."""
+    infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    kinds = [i["runtimePrecision"].astype(str) for i in infos if i["layerType"].astype(str) == "FullyConnected"]
+    if kinds.count("u8") != expected:
+        raise EngineError(
+            f"engine openvino: was asked for int8, but would run {kinds.count('u8')} of {expected} layers in it here"
+        )
+    if any(info["layerType"].astype(str) == "FakeQuantize" for info in infos):
+        # Seen in 2026.4 with a linear layer before a map: the map's scale is merged into it, and ranges are wrong.
+        raise EngineError(
+            "engine openvino: int8 would be wrong with this version of OpenVINO; choose another precision"
+        )
 
 
 def _norm(weights: dict[str, NDArray[Any]], epsilon: float, rows: Any, name: str) -> Any:

@@ -1,0 +1,32 @@
+"""Keep packages out of a process that would import them without using them.
+
+`apache_beam.ml.inference` imports torch and scipy wherever they are installed: 260 MB a worker, whichever engine runs.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+class _Absent(MetaPathFinder):
+    """Finds nothing, and says so before other finders are asked."""
+
+    def __init__(self, packages: frozenset[str]) -> None:
+        self._packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] in self._packages:
+            raise ModuleNotFoundError(f"No module named {fullname!r} (kept out of this process)", name=fullname)
+        return None
+
+
+def keep_out(*packages: str) -> None:
+    """Make packages look as if they were not installed, in this process from now on; those already imported stay.
+
+    Only for processes that run nothing but this program: never call it in a user's.
+    """
+    sys.meta_path.insert(0, _Absent(frozenset(packages)))
