@@ -71,6 +71,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
     Raises:
         UserError: INPUT, OUTPUT, the model or an option is wrong; nothing was touched.
         BusyError: Another scan writes into OUTPUT.
+        Submitted: The job was handed to a Beam runner, and `wait` is false.
         RtdscanError: The scan failed; what is done stays, and running it again resumes.
     """
     started = time.monotonic()
@@ -104,7 +105,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
 
 def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args: Sequence[str] = ()) -> Prepared:
     """Resolve everything that was left open, before anything is touched."""
-    _check_runner(config, beam_args)
+    _check_runner(config, beam_args, paths=[*inputs, output])
     bundle = load_bundle(config.model)
     given = config.model_dump(include=set(ScoreSettings.model_fields), exclude_unset=True)
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
@@ -132,8 +133,13 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     return Prepared(plan, bundle, job, workers)
 
 
-def _check_runner(config: ScanConfig, beam_args: Sequence[str]) -> None:
-    if config.runner in ("local", "DirectRunner") and (config.beam or beam_args):
+def _check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequence[str]) -> None:
+    if config.runner not in ("local", "DirectRunner"):
+        from rtdscan.pipeline.launchers.submission import check_submission
+
+        chosen = {"engine": config.engine, "precision": config.precision}
+        check_submission(config.runner, config.beam, beam_args, paths=paths, **chosen)
+    elif config.beam or beam_args:
         given = next(iter([*beam_args, *config.beam]))
         raise UserError(f"runner {config.runner} takes no Beam options, but {given} was given; set `runner`")
 
@@ -207,7 +213,13 @@ def _run(
     from rtdscan.pipeline.launchers.beam import run_beam
 
     return run_beam(
-        pending, prepared.job, runner=config.runner, options=config.beam, arguments=beam_args, on_done=on_done
+        pending,
+        prepared.job,
+        runner=config.runner,
+        options=config.beam,
+        arguments=beam_args,
+        wait=config.wait,
+        on_done=on_done,
     )
 
 

@@ -1,5 +1,14 @@
 """Who runs the graph. Each launcher gives every unit a result, or raises.
 
-local   child processes of this machine, replaced when they die
-beam    a Beam runner by name, the graph whole
+local        child processes of this machine, replaced when they die
+beam         a Beam runner by name, the graph whole
+submission   what can be known to be wrong before a Beam runner gets the graph
 """
+
+from rtdscan.transforms.errors import RtdscanError
+
+
+class Submitted(RtdscanError):
+    """No error: the job was handed over, and nobody waits for it. `str` is what the runner calls it."""
+
+    exit_status = 0
