@@ -49,8 +49,10 @@ setup(
         "train": ["tensorboard>=2.16"],
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
         "test": [
+            "boto3>=1.34",
             "duckdb>=1.1",
             "hypothesis>=6.100",
+            "moto[server]>=5",  # an S3 server
             "mypy>=1.15",
             "openvino>=2025.0",
             "polars>=1.20",
