@@ -3,6 +3,7 @@
 local        child processes of this machine, replaced when they die
 beam         a Beam runner by name, the graph whole
 submission   what can be known to be wrong before a Beam runner gets the graph
+flink        the same, of Flink
 """
 
 from rtdscan.transforms.errors import RtdscanError

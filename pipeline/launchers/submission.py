@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import Environment
 
+from rtdscan.pipeline.launchers.flink import check_flink
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.storage import is_local
 
@@ -24,7 +25,8 @@ CLUSTERS = ("FlinkRunner", "SparkRunner", "DataflowRunner")
 
 def pipeline_options(runner: str, options: Mapping[str, Any], arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from the config and, winning over it, the command line."""
-    return PipelineOptions([*arguments], runner=runner, **options)
+    given = {one.partition("=")[0][2:].replace("-", "_") for one in arguments if one.startswith("--")}
+    return PipelineOptions([*arguments], runner=runner, **{k: v for k, v in options.items() if k not in given})
 
 
 def check_submission(
@@ -61,6 +63,8 @@ def check_submission(
         _check_given(name, engine=engine, precision=precision)
     if name in PORTABLE:
         _check_portable(name, flags.view_as(PortableOptions))
+    if name == "FlinkRunner":
+        check_flink(flags)
     if name == "DataflowRunner":
         _check_shared(name, paths)
 
