@@ -29,6 +29,8 @@ CLASSES: dict[str, type[Section] | None] = {
     "gpu": ScanConfig,
     "chinese": ScanConfig,
     "nightly": ScanConfig,
+    "flink": ScanConfig,
+    "dataflow": ScanConfig,
     "pretrain": None,  # tested with the training
 }
 """First part of a config file's name -> what it configures."""

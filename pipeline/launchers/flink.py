@@ -52,8 +52,8 @@ def _check_environment(portable: PortableOptions) -> None:
         )
     if kind == "LOOPBACK":
         raise UserError(
-            "FlinkRunner: environment_type is LOOPBACK, by which all workers would run on this machine; expected DOCKER,"
-            " PROCESS or EXTERNAL"
+            "FlinkRunner: environment_type is LOOPBACK, by which all workers would run on this machine; expected"
+            " DOCKER, PROCESS or EXTERNAL"
         )
     if kind == "PROCESS" and not (config or portable.lookup_environment_option("process_command")):
         raise UserError("FlinkRunner: PROCESS needs beam.environment_options: [process_command=/path/of/boot]")
@@ -91,7 +91,8 @@ def _check_cluster(url: str, *, flink: Any, given: dict[str, Any]) -> None:
     if retries < 1 and (restarts.lower() if restarts else None) in _OFF:
         raise UserError(
             f"FlinkRunner: {url} has no restart strategy, which is Flink's default: the first TaskManager that dies"
-            " would end the job; set restart-strategy.type: fixed-delay in its config, or beam.number_of_execution_retries"
+            " would end the job; set restart-strategy.type: fixed-delay in its config, or"
+            " beam.number_of_execution_retries"
         )
     idle = given.get("shutdown_sources_after_idle_ms")
     if int(given.get("checkpointing_interval") or 0) > 0 and (idle is None or int(idle) < 0):
