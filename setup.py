@@ -53,6 +53,7 @@ setup(
             "duckdb>=1.1",
             "hypothesis>=6.100",
             "moto[server]>=5",  # an S3 server
+            "kubernetes-validate>=1.30",  # the schemas of its manifests
             "mypy>=1.15",
             "openvino>=2025.0",
             "polars>=1.20",
