@@ -93,8 +93,14 @@ class Services:
 
 
 @contextmanager
-def serving(folder: Path, python: Path) -> Iterator[Services]:
-    """Start both, in sessions of their own; all they started is killed at the end."""
+def serving(folder: Path, python: Path, *, quiet: bool = False) -> Iterator[Services]:
+    """Start both, in sessions of their own; all they started is killed at the end.
+
+    Args:
+        folder: For logs and what is staged.
+        python: Of the pool's environment.
+        quiet: Write no logs. A Beam worker that can't write its log, because the disk is full, hangs the job.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     staging, log = folder / "staging", folder / "processes"
     ports = [_free_port(), _free_port()]
@@ -107,7 +113,7 @@ def serving(folder: Path, python: Path) -> Iterator[Services]:
     started: list[subprocess.Popen[bytes]] = []
     try:
         for name, command, environment in (("service", serve, plain), ("pool", pool, inner)):
-            with open(folder / f"{name}.log", "wb") as said:
+            with open(os.devnull if quiet else folder / f"{name}.log", "wb") as said:
                 started.append(_start(command, environment, said))
         for process, port in zip(started, ports, strict=True):
             _wait(process, port)

@@ -1,7 +1,7 @@
 """A nightly scan in Airflow 3: put this file into the DAGs folder, with rtdscan installed on the workers.
 
-A gate that says no (exit status 3) skips what follows instead of failing, for a retry would change nothing; a busy OUTPUT
-(4) skips it too. Everything else is a failure: the retry resumes the scan where it ended.
+A gate that says no (exit status 3) skips what follows instead of failing, for a retry would change nothing; a busy
+OUTPUT (4) skips it too. Everything else is a failure: the retry resumes the scan where it ended.
 """
 
 import pendulum
