@@ -135,6 +135,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
 
 def _check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequence[str]) -> None:
     if config.runner not in ("local", "DirectRunner"):
+        storage.import_beam()
         from rtdscan.pipeline.launchers.submission import check_submission
 
         chosen = {"engine": config.engine, "precision": config.precision}

@@ -1,6 +1,8 @@
 """The scan from and to an object store: a real S3 server, asked through boto3 and Beam's file system."""
 
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -216,6 +218,15 @@ def test_a_store_that_is_not_there(
         " (AWS_ENDPOINT_URL)"
     )
     assert time.monotonic() - began < 30
+
+
+def test_a_user_sees_one_line_and_nothing_of_beams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    command = [sys.executable, "-m", "rtdscan.pipeline", "plan", INPUT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"rtdscan: cannot look at {INPUT}: Could not connect")
 
 
 def test_no_credential(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from rtdscan.transforms.storage.files import (
 )
 from rtdscan.transforms.storage.listing import SUFFIXES, Entry, covers, expand, expand_all, glob_root, list_files
 from rtdscan.transforms.storage.locks import LOCK, lock
-from rtdscan.transforms.storage.paths import is_local, join, local, printable
+from rtdscan.transforms.storage.paths import import_beam, is_local, join, local, printable
 
 __all__ = [
     "LOCK",
@@ -36,6 +36,7 @@ __all__ = [
     "expand",
     "expand_all",
     "glob_root",
+    "import_beam",
     "is_local",
     "join",
     "list_files",

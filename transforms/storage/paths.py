@@ -1,7 +1,10 @@
 """What a path is, and the one door to Beam's file systems."""
 
 import errno
+import importlib
+import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,7 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
     Raises:
         StoreError: Whatever went wrong, with the path.
     """
+    import_beam()
     from apache_beam.io.filesystems import FileSystems
 
     if FileSystems._pipeline_options is None:  # before a pipeline was made, and in a worker pool's workers
@@ -74,6 +78,17 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
         return call(FileSystems)
     except Exception as error:  # the stores' clients raise types of their own
         raise StoreError(str(failure(verb, path, _innermost(error)))) from error
+
+
+def import_beam() -> None:
+    """Import Beam without its warning that BigQuery, which nobody asked for, can't be had (2.77, without Google's)."""
+    if "apache_beam" in sys.modules:
+        return
+    logging.disable(logging.WARNING)
+    try:
+        importlib.import_module("apache_beam")
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def is_stores(error: Exception) -> bool:
