@@ -54,7 +54,9 @@ def make_environment(folder: Path, wheel: Path) -> Path:
     python = folder / "bin" / "python"
     _run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)])
     packages = Path(_run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
-    (packages / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # Not the path alone: the outer environment may itself have .pth files.
+    outer = sysconfig.get_path("purelib")
+    (packages / "outer.pth").write_text(f"import site; site.addsitedir({outer!r})\n")
     (packages / "sitecustomize.py").write_text(_TELL)
     return python
 
