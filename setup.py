@@ -54,10 +54,13 @@ setup(
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
         "review": ["duckdb>=1.1", "gradio>=6.31,<7"],  # the page of `rtdscan review`
         "test": [
+            "boto3>=1.34",
             "duckdb>=1.1",
             "gradio>=6.31,<7",
             "hypothesis>=6.100",
             "jsonschema>=4.20",  # checks the manifests for Kubernetes
+            "moto[server]>=5",  # an S3 server
+            "kubernetes-validate>=1.30",  # the schemas of its manifests
             "mypy>=1.15",
             "openvino>=2025.0",
             "phonenumberslite>=9",

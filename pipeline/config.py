@@ -87,6 +87,10 @@ class ScanConfig(ScoreSettings):
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="worker processes (ray: tasks at once); auto: as many as cores and memory allow"
     )
+    wait: bool = Field(
+        True,
+        description="stay until a Beam runner's job has ended; false: submit it; the same command later finishes",
+    )
     on_bad_file: Literal["fail", "quarantine"] = Field(
         "fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
     )

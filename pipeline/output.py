@@ -80,8 +80,18 @@ def absolute(path: str) -> str:
 
 def read_stamps(output: str, units: Sequence[WorkUnit]) -> list[Stamp | None]:
     """What the shards of units say of themselves; None where there is none."""
+    # Where each look is a request, a listing tells first what there is: a new OUTPUT of 10,000 units costs one page.
+    there = None if storage.is_local(output) else {f"attributes/{entry.relative}" for entry in _shards(output)}
+
+    def read(unit: WorkUnit) -> Stamp | None:
+        return read_stamp(storage.join(output, unit.shard)) if there is None or unit.shard in there else None
+
     with ThreadPoolExecutor(READERS) as threads:
-        return list(threads.map(lambda unit: read_stamp(storage.join(output, unit.shard)), units))
+        return list(threads.map(read, units))
+
+
+def _shards(output: str) -> list[storage.Entry]:
+    return storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
 
 
 def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[BadFile] = ()) -> int:
@@ -97,7 +107,7 @@ def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[
     """
     planned = {unit.shard for unit in units}
     kept = tuple(f"attributes/{bad.relative}/" for bad in bad_files)
-    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
+    shards = _shards(output)
     stale = [
         entry
         for entry, name in ((entry, f"attributes/{entry.relative}") for entry in shards)
@@ -172,8 +182,7 @@ def summed_shards(output: str) -> tuple[Tally, str]:
     Raises:
         UserError: There are none, or they were scored in several ways.
     """
-    shards = storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
-    stamps = [stamp for stamp in (read_stamp(entry.path) for entry in shards) if stamp]
+    stamps = [stamp for stamp in (read_stamp(entry.path) for entry in _shards(output)) if stamp]
     ways = {stamp.fingerprint.scoring for stamp in stamps}
     if len(ways) != 1:
         wrong = "shards of several models or settings" if ways else "no shards"

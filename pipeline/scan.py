@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Scan, show the summary."""
     from rich.console import Console
 
+    from rtdscan.pipeline.launchers import Submitted
     from rtdscan.pipeline.notify import message, notify
     from rtdscan.pipeline.report.writing import print_report
     from rtdscan.pipeline.scanning import scan
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, interrupted)
     try:
         summary = scan(args.input, args.output, config=config, beam_args=args.beam_args)
+    except Submitted as job:
+        return _submitted(str(job), as_json=args.json)
     except RtdscanError as error:
         if error.exit_status == 1:
             notify(config.notify, message("failed", output=args.output))
@@ -52,6 +55,13 @@ def run(args: argparse.Namespace) -> int:
         )
         notify(config.notify, told)
     return summary.exit_status
+
+
+def _submitted(job: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"submitted": job}))
+    print(f"rtdscan: {job} is submitted; once it has ended, run the same command again to finish", file=sys.stderr)
+    return 0
 
 
 def interrupted(*_: object) -> None:

@@ -76,6 +76,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
     Raises:
         UserError: INPUT, OUTPUT, the model or an option is wrong; nothing was touched.
         BusyError: Another scan writes into OUTPUT.
+        Submitted: The job was handed to a Beam runner, and `wait` is false.
         RtdscanError: The scan failed; what is done stays, and running it again resumes.
     """
     started = time.monotonic()
@@ -110,7 +111,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
 
 def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args: Sequence[str] = ()) -> Prepared:
     """Resolve everything that was left open, before anything is touched."""
-    _check_runner(config, beam_args)
+    _check_runner(config, beam_args, paths=[*inputs, output])
     bundle = load_bundle(config.model)
     given = config.model_dump(include=set(ScoreSettings.model_fields), exclude_unset=True)
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
@@ -139,10 +140,16 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
 
 
-def _check_runner(config: ScanConfig, beam_args: Sequence[str]) -> None:
+def _check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequence[str]) -> None:
     if config.runner == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("runner ray: the package ray is not installed; pip install 'rtdscan[ray]'")
-    if config.runner in ("local", "DirectRunner", "ray") and (config.beam or beam_args):
+    if config.runner not in ("local", "DirectRunner", "ray"):
+        storage.import_beam()
+        from rtdscan.pipeline.launchers.submission import check_submission
+
+        chosen = {"engine": config.engine, "precision": config.precision}
+        check_submission(config.runner, config.beam, beam_args, paths=paths, **chosen)
+    elif config.beam or beam_args:
         given = next(iter([*beam_args, *config.beam]))
         raise UserError(f"runner {config.runner} takes no Beam options, but {given} was given; set `runner`")
 
@@ -235,7 +242,13 @@ def _run(
     from rtdscan.pipeline.launchers.beam import run_beam
 
     return run_beam(
-        pending, prepared.job, runner=config.runner, options=config.beam, arguments=beam_args, on_done=on_done
+        pending,
+        prepared.job,
+        runner=config.runner,
+        options=config.beam,
+        arguments=beam_args,
+        wait=config.wait,
+        on_done=on_done,
     )
 
 

@@ -31,6 +31,8 @@ CLASSES: dict[str, type[Section] | None] = {
     "nightly": ScanConfig,
     "ray": ScanConfig,
     "kuberay": None,  # tested in test_kuberay
+    "flink": ScanConfig,
+    "dataflow": ScanConfig,
     "pretrain": None,  # tested with the training
 }
 """First part of a config file's name -> what it configures."""

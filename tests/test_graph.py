@@ -1,5 +1,7 @@
 """The shape of the graph: no document crosses a stage boundary, and Beam gives the numbers that it should."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,7 +11,9 @@ from corpora import attributes, options, shards, write_corpus
 
 from rtdscan.pipeline.config import ScanConfig, load_config
 from rtdscan.pipeline.scanning import Prepared, prepare
+from rtdscan.transforms import infer
 from rtdscan.transforms.graph import scan_units
+from rtdscan.transforms.read import read_documents
 from rtdscan.transforms.records import DocumentBatch, ScoredBatch, UnitResult
 
 
@@ -98,3 +102,27 @@ def test_only_small_elements_leave_the_stage() -> None:
     assert not {"table", "attributes"} & set(UnitResult.__slots__)
     assert "table" in DocumentBatch.__slots__
     assert "attributes" in ScoredBatch.__slots__
+
+
+def test_bundles_in_threads_are_scored_one_after_the_other(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flink's and Dataflow's workers run several bundles in threads of one process, with one scorer."""
+    inside, most = [], []
+    score = infer.score_documents
+
+    def watched(batch: DocumentBatch, **more):
+        inside.append(batch)
+        most.append(len(inside))
+        time.sleep(0.02)
+        try:
+            return score(batch, **more)
+        finally:
+            inside.remove(batch)
+
+    monkeypatch.setattr(infer, "score_documents", watched)
+    handler = infer.ScorerHandler(prepared.job)
+    model = handler.load_model()
+    batches = [read_documents(unit, prepared.job) for unit in prepared.plan.units]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda batch: handler.run_inference(batch, model)[0].attributes, batches))
+    assert max(most) == 1
+    assert [len(table) for table in found] == [unit.rows for unit in prepared.plan.units]

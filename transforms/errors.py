@@ -21,3 +21,7 @@ class BusyError(RtdscanError):
     """Another scan is writing into OUTPUT; exit status 4."""
 
     exit_status = 4
+
+
+class StoreError(RtdscanError):
+    """An object store did not answer, or refused: no fault of the file that was asked for; exit status 1."""

@@ -3,6 +3,7 @@
 Windows, length sorting and batching happen inside the scorer, where all documents of the unit are visible.
 """
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,10 @@ from rtdscan.transforms.records import DocumentBatch, ScoredBatch
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.tally import tally_attributes
+
+_SCORING = threading.Lock()
+"""One unit at a time in a process: engines that run bundles in threads (Flink's, Dataflow's harness) share its scorer,
+which is not for several at once, and several units at once would take the memory of several."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,7 +52,8 @@ class ScorerHandler(ModelHandler):
         self, batch: DocumentBatch, model: Scorer, inference_args: dict[str, Any] | None = None
     ) -> list[ScoredBatch]:
         """Score one unit. A list, not a generator: RunInference guards the call, not the iteration."""
-        return [score_documents(batch, scorer=model, job=self._job)]
+        with _SCORING:
+            return [score_documents(batch, scorer=model, job=self._job)]
 
     def should_skip_batching(self) -> bool:
         """Units come whole."""

@@ -30,7 +30,7 @@ from rtdscan.transforms.columns import (
     is_string_like,
     leaf_count,
 )
-from rtdscan.transforms.errors import RtdscanError
+from rtdscan.transforms.errors import RtdscanError, StoreError
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
 
 MIB = 1 << 20
@@ -119,7 +119,7 @@ def _told(what: str) -> Iterator[None]:
     """Turn what pyarrow and the file system raise into a FileProblem that names `what` in one line."""
     try:
         yield
-    except FileProblem:
+    except (FileProblem, StoreError):  # a store that is not there is no bad file: nothing may be quarantined for it
         raise
     except RtdscanError as error:  # names the path already
         raise FileProblem(str(error)) from error

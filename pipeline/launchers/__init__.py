@@ -1,6 +1,16 @@
 """Who runs the graph. Each launcher gives every unit a result, or raises.
 
-local   child processes of this machine, replaced when they die
-ray     tasks on a Ray cluster; ray_driver talks to it, ray_node is what it runs on a node
-beam    a Beam runner by name, the graph whole
+local        child processes of this machine, replaced when they die
+ray          tasks on a Ray cluster; ray_driver talks to it, ray_node is what it runs on a node
+beam         a Beam runner by name, the graph whole
+submission   what can be known to be wrong before a Beam runner gets the graph
+flink        the same, of Flink
 """
+
+from rtdscan.transforms.errors import RtdscanError
+
+
+class Submitted(RtdscanError):
+    """No error: the job was handed over, and nobody waits for it. `str` is what the runner calls it."""
+
+    exit_status = 0

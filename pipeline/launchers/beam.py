@@ -1,17 +1,27 @@
 """Hand a scan whole to a Beam runner by name: FlinkRunner, DataflowRunner, PortableRunner, FnApiRunner."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
+from rtdscan.pipeline.launchers import Submitted
+from rtdscan.pipeline.launchers.submission import pipeline_options
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.graph import ScanUnits
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, WorkUnit
 from rtdscan.transforms.results import CollectResults, read_results
+
+_OWN = re.compile(r"rtdscan\.[\w.]+\.(\w+Error|FileProblem): (?P<said>.+)")
+_CALL = re.compile(r'details = "(?P<said>.+)"')
+_RAISED = re.compile(r"(?P<said>(?:\w+\.)*\w+(?:Error|Exception): .+)")
+_PREFIXES = re.compile(r"^(?:\w+\.)*(?P<said>(?:\w+Error|\w+Exception): )")
 
 
 def run_beam(
@@ -21,9 +31,10 @@ def run_beam(
     runner: str,
     options: Mapping[str, Any],
     arguments: Sequence[str] = (),
+    wait: bool = True,
     on_done: Callable[[Done], None] = lambda done: None,
 ) -> list[Done]:
-    """Scan units on a Beam runner and wait for it.
+    """Scan units on a Beam runner.
 
     Args:
         units: What to scan.
@@ -31,18 +42,27 @@ def run_beam(
         runner: Name of the runner.
         options: Pipeline options by name, from the config.
         arguments: Pipeline options as on a command line; they win.
+        wait: Stay until the job has ended.
         on_done: Called for every unit, once all are done.
 
     Raises:
         RtdscanError: The pipeline failed.
+        Submitted: It runs, or will, and nobody waits for it.
     """
     path = storage.join(job.output, ".attempts", job.run, "results.jsonl")
-    flags = PipelineOptions([*arguments], runner=runner, **options)
+    flags = pipeline_options(runner, options, arguments)
     try:
-        with beam.Pipeline(options=flags) as pipeline:
+        with _one_line():
+            pipeline = beam.Pipeline(options=flags)
             build(pipeline, units, job, results=path)
-    except RuntimeError as error:
-        raise RtdscanError(f"{runner}: the pipeline failed: {str(error).strip().splitlines()[-1]}") from error
+            running = pipeline.run()
+            if not wait:
+                raise Submitted(_name(running, runner))
+            _wait(running)
+    except RtdscanError:
+        raise
+    except Exception as error:  # runners raise types of their own: gRPC's, HTTP's, RuntimeError
+        raise RtdscanError(f"{runner}: the pipeline failed: {cause(error)}") from error
     done = list(read_results(path))
     for one in done:
         on_done(one)
@@ -58,3 +78,49 @@ def build(root: beam.Pipeline, units: Sequence[WorkUnit], job: Job, *, results: 
         | "Scan" >> ScanUnits(job=job)  # pcoll: UnitResult
         | "Results" >> CollectResults(path=results)
     )
+
+
+def cause(error: BaseException) -> str:
+    """The line that tells most of what a runner raised: our own error in it, else a call's details, else the last."""
+    text = str(error).strip() or type(error).__name__
+    for pattern in (_OWN, _CALL, _RAISED):
+        found = list(pattern.finditer(text))
+        if found:
+            return _PREFIXES.sub(r"\g<said>", found[-1]["said"].partition(" [while running")[0])
+    return text.splitlines()[-1]
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Keep the remote tracebacks that Beam logs from the terminal: their cause is told once, in one line."""
+
+    def is_short(record: logging.LogRecord) -> bool:
+        return "Traceback (most recent call last)" not in record.getMessage()
+
+    logging.getLogger().addFilter(is_short)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(is_short)
+
+
+def _wait(running: Any) -> None:
+    """Wait for the end; whoever stops waiting stops the job."""
+    try:
+        running.wait_until_finish()
+    except (KeyboardInterrupt, SystemExit):
+        print("rtdscan: cancelling the job", file=sys.stderr)
+        _cancel(running)
+        raise
+
+
+def _cancel(running: Any) -> None:
+    with suppress(RuntimeError, OSError, NotImplementedError):
+        running.cancel()
+
+
+def _name(running: Any, runner: str) -> str:
+    """What the runner calls the job, as far as it says."""
+    job = getattr(running, "job_id", None)
+    found = job() if callable(job) else job or getattr(running, "_job_id", None)
+    return f"{runner} job {found}" if found else f"{runner} job"

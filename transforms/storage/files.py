@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from rtdscan.transforms.storage.paths import escape, failure, is_local, local, remote
+from rtdscan.transforms.errors import StoreError
+from rtdscan.transforms.storage.paths import escape, failure, is_local, is_stores, local, remote
 
 TEMPORARY = ".tmp-"
 """What temporary files begin with; they go on with host, process and a random part, and end in no suffix."""
@@ -67,11 +68,17 @@ def open_read(path: str) -> Iterator[Any]:
             source = pa.OSFile(os.fsencode(local(path)), "rb")
         except OSError as error:
             raise failure("read", path, error) from error
-    else:
-        stream = remote("read", path, lambda systems: systems.open(path, compression_type=_PLAIN))
-        source = pa.PythonFile(stream, mode="r")
-    with source:
-        yield source
+        with source:
+            yield source
+        return
+    stream = remote("read", path, lambda systems: systems.open(path, compression_type=_PLAIN))
+    with pa.PythonFile(stream, mode="r") as source:
+        try:
+            yield source
+        except Exception as error:
+            if not is_stores(error):
+                raise
+            raise StoreError(str(failure("read", path, error))) from error
 
 
 def read_bytes(path: str) -> bytes | None:

@@ -1,12 +1,15 @@
 """What a path is, and the one door to Beam's file systems."""
 
 import errno
+import importlib
+import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rtdscan.transforms.errors import RtdscanError
+from rtdscan.transforms.errors import RtdscanError, StoreError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HINTS = {
@@ -58,18 +61,45 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
         call: A function of the class FileSystems.
 
     Raises:
-        RtdscanError: Whatever went wrong, with the path.
+        StoreError: Whatever went wrong, with the path.
     """
+    import_beam()
     from apache_beam.io.filesystems import FileSystems
 
     if FileSystems._pipeline_options is None:  # before a pipeline was made, and in a worker pool's workers
         from apache_beam.options.pipeline_options import PipelineOptions
 
         FileSystems.set_options(PipelineOptions([]))
+    if scheme(path) == "s3://":
+        from rtdscan.transforms.storage import s3
+
+        s3.install()
     try:
         return call(FileSystems)
     except Exception as error:  # the stores' clients raise types of their own
-        raise failure(verb, path, error) from error
+        raise StoreError(str(failure(verb, path, _innermost(error)))) from error
+
+
+def import_beam() -> None:
+    """Import Beam without its warning that BigQuery, which nobody asked for, can't be had (2.77, without Google's)."""
+    if "apache_beam" in sys.modules:
+        return
+    logging.disable(logging.WARNING)
+    try:
+        importlib.import_module("apache_beam")
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def is_stores(error: Exception) -> bool:
+    """Whether a store's client raised it, while a file was read, say."""
+    return type(error).__module__.partition(".")[0] in ("apache_beam", "botocore", "google", "requests", "urllib3")
+
+
+def _innermost(error: Exception) -> Exception:
+    """What Beam wrapped, of one path or of many."""
+    details = getattr(error, "exception_details", None)
+    return next((one for one in details.values() if isinstance(one, Exception)), error) if details else error
 
 
 def escape(path: str) -> str:
@@ -79,6 +109,7 @@ def escape(path: str) -> str:
 
 def failure(verb: str, path: object, error: Exception) -> RtdscanError:
     """The error that names path and cause in one line, to be raised from the cause."""
-    cause = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    said = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error) or type(error).__name__
+    cause = " ".join(str(said).split())
     hint = _HINTS.get(getattr(error, "errno", None) or 0, "")
     return RtdscanError(f"cannot {verb} {printable(str(path))}: {cause}{hint}")
