@@ -4,7 +4,6 @@ Plan from the footers, find out which shards are current, scan the rest with a l
 and, last, run.json. A scan that was killed is resumed by running it again.
 """
 
-import importlib.util
 import os
 import platform
 import sys
@@ -24,6 +23,7 @@ from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
 from rtdscan.pipeline.contexts import SpanInContext, worst_spans
 from rtdscan.pipeline.gate import judge_run, warn
+from rtdscan.pipeline.launchers.choice import check_runner
 from rtdscan.pipeline.planning import Plan, make_plan
 from rtdscan.pipeline.progress import metering
 from rtdscan.pipeline.report.writing import check_by, refresh_report
@@ -31,7 +31,6 @@ from rtdscan.pipeline.summary import WORST_SHOWN, Summary, prometheus_text
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
-from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.job import Job, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
@@ -111,7 +110,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
 
 def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args: Sequence[str] = ()) -> Prepared:
     """Resolve everything that was left open, before anything is touched."""
-    _check_runner(config, beam_args, paths=[*inputs, output])
+    check_runner(config, beam_args, paths=[*inputs, output])
     bundle = load_bundle(config.model)
     given = config.model_dump(include=set(ScoreSettings.model_fields), exclude_unset=True)
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
@@ -138,20 +137,6 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     )
     workers = default_workers() if config.workers == "auto" else config.workers
     return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
-
-
-def _check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequence[str]) -> None:
-    if config.runner == "ray" and importlib.util.find_spec("ray") is None:
-        raise UserError("runner ray: the package ray is not installed; pip install 'rtdscan[ray]'")
-    if config.runner not in ("local", "DirectRunner", "ray"):
-        storage.import_beam()
-        from rtdscan.pipeline.launchers.submission import check_submission
-
-        chosen = {"engine": config.engine, "precision": config.precision}
-        check_submission(config.runner, config.beam, beam_args, paths=paths, **chosen)
-    elif config.beam or beam_args:
-        given = next(iter([*beam_args, *config.beam]))
-        raise UserError(f"runner {config.runner} takes no Beam options, but {given} was given; set `runner`")
 
 
 def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:

@@ -18,10 +18,10 @@ MEMORY = 80 << 20
 TELL = """
     from rtdscan.transforms.scorer import Scorer
     load = Scorer.from_bundle
-    def told(bundle, *, settings):
+    def told(bundle, **more):
         with open({log!r}, "a") as log:
             log.write(f"{{os.getpid()}} {{os.getppid()}}\\n")
-        return load(bundle, settings=settings)
+        return load(bundle, **more)
     Scorer.from_bundle = staticmethod(told)
 """
 """Notes each load of a model: process, and the node's process that started it."""
