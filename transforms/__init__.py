@@ -23,6 +23,7 @@ tokens       texts -> flat arrays of tokens, words and windows
 near         words near in letters to one that was written
 suggest      what may have been meant where words are flagged
 forward      all windows of a chunk through the network
+embedding    hidden states of a document -> its embedding
 documents    a text's bytes, whether they can be scored, its pieces
 stored       scores of pieces -> columns of documents
 pieces       pieces of texts -> their scores

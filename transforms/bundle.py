@@ -3,6 +3,7 @@
 config.json  model.safetensors  tokenizer.json     as Hugging Face writes an ELECTRA discriminator
 bundle.json                                        `BundleCard`; what Hugging Face has no place for
 lexicon*                                           optional, see `SCORING_FILES`
+embedding.safetensors                              optional: what makes embeddings of hidden states, see embedding.py
 int8.safetensors                                   optional: ranges for precision int8, see ranges.py
 README.md                                          the model card
 """
@@ -31,7 +32,7 @@ NETWORK = ("largest", "mean", "first", "pieces")
 DEFAULT_WINDOW = 128
 """Tokens of a window of a model that does not say; what ELECTRA-Small was trained on."""
 
-SCORING_FILES = ("lexicon*",)
+SCORING_FILES = ("lexicon*", "embedding.safetensors")
 """Files of a bundle, beside weights and tokenizer, that change scores and so belong to the digest."""
 
 RANGES_FILE = "int8.safetensors"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
+from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.forward import Known
@@ -52,7 +53,7 @@ class Scorer:
     Attributes:
         bundle: The model.
         engine: What runs it.
-        lexicon: The bundle's, where it has one.
+        lexicon, embedding_map: The bundle's, where it has one.
         settings: Resolved: engine, precision, window and thresholds are given.
     """
 
@@ -60,6 +61,7 @@ class Scorer:
     engine: Engine
     settings: ScoreSettings
     lexicon: Lexicon | None = None
+    embedding_map: EmbeddingMap | None = None
 
     @staticmethod
     def load(model: str = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
@@ -93,7 +95,9 @@ class Scorer:
             threads=settings.threads,
             ranges=ranges or ranges_for(settings, bundle),
         )
-        return Scorer(bundle, engine, settings, bundle.lexicon())
+        return Scorer(
+            bundle, engine, settings, bundle.lexicon(), EmbeddingMap.read(bundle.path, dims=bundle.config.dims)
+        )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
         """The same network with other thresholds, `ignore`, `allow` and outputs."""
@@ -150,7 +154,9 @@ class Scorer:
         ]
         parts = list(self._score(documents, first_U=first_U, on_document=on_document))
         documents.append(NULL)
-        stored = stored_columns(documents, parts, settings=self.settings, dims=self.engine.dims)
+        stored = stored_columns(
+            documents, parts, settings=self.settings, dims=self.engine.dims, embedding_map=self.embedding_map
+        )
         told = self._presented(stored, lambda at: documents[at].text())
         return self._attributes(told.take(pa.array(kind_R)), rows, first_row=first_row)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.documents import Document
+from rtdscan.transforms.embedding import EmbeddingMap, embeddings
 from rtdscan.transforms.forward import Forward
 from rtdscan.transforms.readout import mark_lists, token_probabilities, word_probabilities
 from rtdscan.transforms.records import Status
@@ -95,7 +96,12 @@ def piece_scores(
 
 
 def stored_columns(
-    documents: Sequence[Document], parts: Sequence[PieceScores], *, settings: ScoreSettings, dims: int
+    documents: Sequence[Document],
+    parts: Sequence[PieceScores],
+    *,
+    settings: ScoreSettings,
+    dims: int,
+    embedding_map: EmbeddingMap | None = None,
 ) -> pa.Table:
     """Add up pieces to documents.
 
@@ -104,6 +110,7 @@ def stored_columns(
         parts: Scores of their pieces, documents in ascending order.
         settings: Which columns there are.
         dims: D.
+        embedding_map: The bundle's, where it has one.
 
     Returns:
         A row per document: status, reason, n_chars, n_words, n_tokens, n_windows, unk_share, score, max_score,
@@ -127,7 +134,8 @@ def stored_columns(
         "candidates": _mark_column([part.candidates for part in parts], parts, scored_U),
     }
     if settings.output.embedding != "none":
-        columns["embedding"] = _embedding(totals.pooled_UD, scored_U & (tokens_U > 0), settings.output.embedding)
+        unit_UD, there_U = embeddings(totals.pooled_UD, tokens_U, embedding_map)
+        columns["embedding"] = _embedding_column(unit_UD, scored_U & there_U, settings.output.embedding)
     for name in ("words", "tokens"):
         if getattr(settings.output, name):
             columns[name] = _mark_column([getattr(part, name) for part in parts], parts, scored_U)
@@ -224,11 +232,7 @@ def _mark_column(marks: Sequence[Marks], parts: Sequence[PieceScores], scored_U:
     return pc.if_else(pa.array(scored_U), lists, pa.scalar(None, lists.type))
 
 
-def _embedding(pooled_UD: NDArray[np.float32], valid_U: NDArray[np.bool_], type_: str) -> pa.FixedSizeListArray:
-    # The mean's divisor cancels in the normalisation.
-    norm_U = np.sqrt(np.einsum("ud,ud->u", pooled_UD, pooled_UD, dtype=np.float64))
-    unit_UD = pooled_UD / np.maximum(norm_U, 1e-30)[:, None]
-    valid_U = valid_U & (norm_U > 0)
+def _embedding_column(unit_UD: NDArray[np.float32], valid_U: NDArray[np.bool_], type_: str) -> pa.FixedSizeListArray:
     # Null numbers in a row that is there: pyarrow before 26 can write null rows of this type but not read them
     # (apache/arrow#35692), and Beam keeps us below 26.
     values = pa.array(unit_UD.astype(type_).ravel(), mask=np.repeat(~valid_U, unit_UD.shape[1]))

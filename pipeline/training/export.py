@@ -18,6 +18,7 @@ from rtdscan.pipeline.training.recorder import CLOCK
 from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.pipeline.training.start import Start
 from rtdscan.transforms.bundle import BundleCard
+from rtdscan.transforms.embedding import EMBEDDING_FILE, EmbeddingMap
 
 TIED = ("electra.embeddings.", "generator_lm_head.weight")
 """Tensors that a tied generator shares with the discriminator; stored once, with the discriminator."""
@@ -54,7 +55,13 @@ def training_facts(
 
 
 def export(
-    folder: Path, networks: Networks, tokenizer: Tokenizer, config: PretrainConfig, *, facts: dict[str, Any]
+    folder: Path,
+    networks: Networks,
+    tokenizer: Tokenizer,
+    config: PretrainConfig,
+    *,
+    facts: dict[str, Any],
+    embedding_map: EmbeddingMap | None = None,
 ) -> None:
     """Write the bundle into MODEL, bundle.json last: where it is, the bundle is whole.
 
@@ -66,6 +73,7 @@ def export(
         tokenizer: Theirs.
         config: The run's options.
         facts: From `training_facts`.
+        embedding_map: From `embedding.fit_map`.
     """
     aside = folder / ".export"
     shutil.rmtree(aside, ignore_errors=True)
@@ -78,6 +86,8 @@ def export(
         if config.export.generator and not networks.frozen:
             (aside / "generator").mkdir()
             _write_model(aside / "generator", networks.generator, config, leave_out=TIED if networks.tied else ())
+    if embedding_map is not None:
+        embedding_map.save(aside / EMBEDDING_FILE)
     tokenizer.save(str(aside / "tokenizer.json"))
     card = BundleCard(
         name=name,

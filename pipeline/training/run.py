@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from rtdscan.pipeline.training import checkpoint
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus, sample_texts
+from rtdscan.pipeline.training.embedding import TEXT_MB, fit_map
 from rtdscan.pipeline.training.examples import Batch, recipe_of, special_id
 from rtdscan.pipeline.training.export import export, training_facts
 from rtdscan.pipeline.training.feed import UNITS_PER_BLOCK, Feed, Plan, Position
@@ -119,13 +120,13 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
     networks = build(config, start, vocab=tokenizer.get_vocab_size(), attention=attention).to(device)
     teacher = (
         build_teacher(config, start, tokenizer=tokenizer, attention=attention).to(device)
-        if config.objective.distil
+        if config.objective.distil or config.export.embedding_windows
         else None
     )
     objective = Objective(
         networks,
         config.objective,
-        teacher=teacher,
+        teacher=teacher if config.objective.distil else None,
         mask=special_id(tokenizer, "MASK"),
         embedding_layer=config.export.embedding_layer,
     )
@@ -161,7 +162,11 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         notes.append(
             "no picture of the curves: matplotlib is not installed (extra `train`), or there are too few lines"
         )
-    export(folder, networks, tokenizer, config, facts=facts)
+    found = None
+    if teacher is not None and config.export.embedding_windows:
+        texts = sample_texts(corpus, megabytes=TEXT_MB * config.export.embedding_windows, seed=config.seed)
+        found = fit_map(networks.discriminator, teacher, texts, tokenizer=tokenizer, config=config, device=device)
+    export(folder, networks, tokenizer, config, facts=facts, embedding_map=found)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     (folder / VOCABULARY).unlink(missing_ok=True)
     return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, last, tuple(notes))

@@ -121,6 +121,12 @@ class ExportSettings(Section):
     name: str = Field("", description="what the model is called; default: the name of the folder MODEL")
     weights: Literal["float16", "float32"] = Field("float16", description="type of the stored weights")
     embedding_layer: int = Field(-1, description="layer whose mean is the embedding; 0: the embeddings, -1: the last")
+    embedding_windows: int = Field(
+        0,
+        ge=0,
+        description="windows by which a linear map from that layer to the teacher's embedding is fitted; 0: none",
+    )
+    embedding_ridge: Positive = Field(1e-3, description="ridge of that map, as a share of the mean variance")
     generator: bool = Field(True, description="add the generator; tied embeddings are not stored a second time")
     licence: str = Field("", description="licence of the model, for its card")
 
