@@ -1,6 +1,6 @@
 """Random faults over a scan, then the same command again, then every byte compared.
 
-    python -m benchmarks.faults --faults 20 --seed 1 --runners local service
+    python -m benchmarks.faults --faults 20 --seed 1 --runners local service ray
 
 Each trial scans a small corpus into a new OUTPUT, does one thing to it at a random moment, and if the scan did not end
 well runs the same command again. A scan that neither ends nor writes a shard for `--patience` seconds is a hang.
@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,6 +30,7 @@ from benchmarks.models import make_model
 from benchmarks.services import build_wheel, kill_session, make_environment, serving, session
 
 FILES, ROWS = 4, 60
+RAY_MEMORY = 80 << 20
 UNITS_MB = 0.002
 WORDS = (
     "the",
@@ -57,6 +59,7 @@ class Scan:
         process: The launcher, leader of a session.
         output: OUTPUT.
         workers: Sessions beside the launcher's whose processes work for it.
+        nodes: Processes whose grandchildren and children work for it, each perhaps in a session of its own.
         undo: What a fault left to be put right before the next scan.
     """
 
@@ -64,16 +67,25 @@ class Scan:
     output: Path
     corpus: Path
     workers: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
     undo: list[Callable[[], object]] = field(default_factory=list)
 
     def pids(self) -> list[int]:
         """The launcher's and workers' processes, the launcher first."""
-        return sorted({pid for leader in (self.process.pid, *self.workers) for pid in session(leader)})
+        of_sessions = {pid for leader in (self.process.pid, *self.workers) for pid in session(leader)}
+        return sorted(of_sessions | set(self._tasks()))
 
     def victims(self) -> list[int]:
         """Processes that score: children of the launcher, or of the pool."""
+        if self.nodes:
+            return self._tasks()
         leaders = {self.process.pid, *self.workers}
         return [pid for pid in self.pids() if pid not in leaders and b"tracker" not in _command(pid)]
+
+    def _tasks(self) -> list[int]:
+        """Processes of nodes that run a task; Ray names them after it."""
+        found = (child for node in self.nodes for child in psutil.Process(node).children(recursive=True))
+        return [child.pid for child in found if _command(child.pid).startswith(b"ray::run_on_node")]
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,13 @@ class Runner:
     Attributes:
         sets: Options.
         beam: Beam options, after `--`.
-        workers: As in Scan.
+        workers, nodes: As in Scan.
     """
 
     sets: tuple[str, ...] = ()
     beam: tuple[str, ...] = ()
     workers: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -107,7 +120,23 @@ def service(folder: Path) -> Iterator[Runner]:
         yield Runner(("runner=PortableRunner",), tuple(services.arguments), (services.pool.pid,))
 
 
-RUNNERS: dict[str, Callable[[Path], AbstractContextManager[Runner]]] = {"local": local, "service": service}
+@contextmanager
+def ray(folder: Path) -> Iterator[Runner]:
+    """A Ray cluster of a head without CPUs and two nodes of one CPU."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": RAY_MEMORY}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        nodes = [cluster.add_node(num_cpus=1, object_store_memory=RAY_MEMORY) for _ in range(2)]
+        raylets = tuple(int(node.all_processes["raylet"][0].process.pid) for node in nodes)
+        yield Runner(("runner=ray", f"ray.address={cluster.address}", "ray.memory_per_task=0.5"), nodes=raylets)
+    finally:
+        cluster.shutdown()
+
+
+RUNNERS: dict[str, Callable[[Path], AbstractContextManager[Runner]]] = {"local": local, "service": service, "ray": ray}
 """Name -> what it takes; another runner is another entry."""
 
 
@@ -236,7 +265,7 @@ def trial(
     whole = len(_shards(expected))
     row.tried += 1
     with runner(place) as how:
-        scan = Scan(_start(corpus, output, model, how), output, corpus, how.workers)
+        scan = Scan(_start(corpus, output, model, how), output, corpus, how.workers, how.nodes)
         _until_shards(scan, dice.randrange(1, whole * 3 // 4))
         if scan.process.poll() is None:
             FAULTS[fault](scan, dice)

@@ -41,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.model} is finished ({outcome.steps:,} steps); nothing to do")
     else:
         resumed = f", resumed from step {outcome.resumed_from:,}" if outcome.resumed_from else ""
+        loss = f"; loss {outcome.last['loss']:.3f}" if "loss" in outcome.last else ""
         print(
             f"{args.model}: {outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
-            f"{resumed}; loss {outcome.last.get('loss', float('nan')):.3f}"
+            f"{resumed}{loss}"
         )
         print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
     return 0

@@ -72,6 +72,7 @@ def scan(bundle: Path, *sets: str, expected: int = 0) -> dict[str, int]:
     return json.loads(found)["summary"]["units"] if found else {}
 
 
+@pytest.mark.slow
 def test_the_same_bytes_as_from_and_to_a_disk(
     corpus: Path, tmp_path: Path, tiny_bundle: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

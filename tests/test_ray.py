@@ -65,6 +65,7 @@ def scan_in(case: Case, output: Path, *sets: str) -> int:
     return main(["scan", str(case.corpus), str(output), *options(case.bundle, *sets)])
 
 
+@pytest.mark.slow
 def test_the_bytes_are_those_of_one_machine_and_both_nodes_work(
     case: Case, rays: Rays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

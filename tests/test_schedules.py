@@ -38,6 +38,7 @@ def cron_line() -> tuple[dict[str, str], str]:
     return variables, command
 
 
+@pytest.mark.slow
 def test_the_line_of_cron_scans_and_a_second_one_leaves(tmp_path: Path, tiny_bundle: Path) -> None:
     variables, command = cron_line()
     sets = options(tiny_bundle)[1::2]
