@@ -141,13 +141,18 @@ def test_the_best_comes_first_and_few_are_given() -> None:
         ("be for", "before"),
         ("the the", "the"),
         ("(hous", "(house"),
-        ("x1 hous", "x1 house"),
+        ("“hous”", "“house”"),
     ],
 )
 def test_spans_of_several_words(span: str, meant: str) -> None:
     text = f"It was {span} then."
     (found,) = Suggester(WORDS, SuggestSettings()).suggest([(text, 7, 7 + len(span))])
     assert found[0].text == meant
+
+
+@pytest.mark.parametrize("span", ["&hous;", "x1 hous", "hous\ufffd", "<hous>", "hous_e", "42"])
+def test_damage_is_no_slip(span: str) -> None:
+    assert Suggester(WORDS, SuggestSettings(least=0.0)).suggest([(span, 0, len(span))]) == [[]]
 
 
 def test_context_overrules_letters() -> None:

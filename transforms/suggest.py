@@ -34,6 +34,8 @@ JUDGED = 8
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?")
 
+_AMONG_WORDS = frozenset(" \t\n\r\u00a0.,;:!?'\"()[]{}-–—…“”‘’«»„")
+
 Judge = Callable[[Sequence[str], Sequence[tuple[int, int]]], NDArray[np.float64]]
 """Texts and, in each, where a candidate stands -> evidence_CF in the order of IN_CONTEXT."""
 
@@ -108,6 +110,8 @@ class Suggester:
     ) -> list[Suggestion]:
         """From suggestions for the words of a span (after those for all of them together, if there are several)."""
         text, start, end = place
+        if not found:
+            return []
         if len(found) == 1:
             (_, first, last), ones = found[0]
             told = [Suggestion(text[start:first] + one.text + text[last:end], one.probability) for one in ones]
@@ -215,7 +219,12 @@ def in_place(text: str, start: int, end: int, instead: str) -> tuple[str, tuple[
 
 
 def _words_in(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Where the words of a span stand, without marks around them; before several of them all of them together."""
+    """Where the words of a span stand, without marks around them; before several of them all of them together.
+
+    None where anything else stands among them: `&nbsp;`, `x1` or half of a character are damage, not slips.
+    """
+    if not _AMONG_WORDS.issuperset(_WORD.sub("", text[start:end])):
+        return []
     spots = [(start + m.start(), start + m.end()) for m in _WORD.finditer(text[start:end])]
     return spots if len(spots) < 2 else [(spots[0][0], spots[-1][1]), *spots]
 
