@@ -199,7 +199,8 @@ def test_a_model_from_an_object_store_is_copied_to_a_node_once(
         bucket = boto3.resource("s3").create_bucket(Bucket="models")
         for file in case.bundle.iterdir():
             bucket.upload_file(str(file), f"tiny/1/{file.name}")
-        nodes = [rays.add_node(rays.tell(), cpus=2, env={**env, "RTDSCAN_CACHE": str(tmp_path / n)}) for n in "ab"]
+        hooks = (rays.tell(), SLOW.format(seconds=0.05))  # slow enough that both have their share
+        nodes = [rays.add_node(*hooks, cpus=2, env={**env, "RTDSCAN_CACHE": str(tmp_path / n)}) for n in "ab"]
         known, raylets = len(rays.loads()), {raylet_of(node) for node in nodes}
         try:
             sets = rays.sets("model=s3://models/tiny/1", "threads=2")  # only these nodes have two CPUs
