@@ -39,7 +39,8 @@ class Client:
     def __init__(self, options: Any) -> None:
         """Take the process's client for these options."""
         values = _values(options)
-        self._client = _client(*(values[name] for name in OPTIONS))
+        around = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+        self._client = _client(around, *(values[name] for name in OPTIONS))
         self._uploads: dict[str, list[bytes]] = {}
 
     def get_object_metadata(self, request: Any) -> Any:
@@ -129,6 +130,7 @@ def _values(options: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _client(
+    around: tuple[tuple[str, str], ...],
     key: str | None,
     secret: str | None,
     token: str | None,
@@ -138,7 +140,7 @@ def _client(
     verify: str | None,
     disable_ssl: bool | None,
 ) -> Any:
-    """A boto3 client; threads may share it."""
+    """A boto3 client; threads may share it. `around`: what boto3 takes from the environment."""
     import boto3
     from botocore.config import Config
 
