@@ -32,6 +32,7 @@ from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.gates import Run
+from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Job, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
 from rtdscan.transforms.scorer import ranges_for, resolve_settings, why_precision
@@ -134,6 +135,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
         bundle_digest=bundle.digest,
         ranges=ranges_for(settings, bundle),
         by=config.counted,
+        generator=generator_digest(bundle) if settings.suggest.reads else None,
     )
     workers = default_workers() if config.workers == "auto" else config.workers
     return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))

@@ -88,8 +88,8 @@ def test_flags_spans_and_decision() -> None:
     assert result.n_flagged.to_pylist() == [2]
     assert result.spans.to_pylist() == [
         [
-            {"start": 5, "end": 8, "score": 0.5, "suggestions": []},
-            {"start": 27, "end": 35, "score": 0.75, "suggestions": []},
+            {"start": 5, "end": 8, "score": 0.5, "suggestions": [], "probabilities": []},
+            {"start": 27, "end": 35, "score": 0.75, "suggestions": [], "probabilities": []},
         ]
     ]
     assert result.decision.to_pylist() == ["review"]

@@ -11,20 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.candidates import AROUND, FILLED, IN_CONTEXT, in_place, like
 from rtdscan.transforms.near import FEATURES, LONGEST, NearWords, near_words
 from rtdscan.transforms.records import SPAN
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import ScoreSettings, SuggestSettings, Thresholds
 from rtdscan.transforms.suggest import (
-    AROUND,
     BY_CONTEXT,
+    BY_GENERATOR,
     BY_LETTERS,
     JUDGED,
     Ranking,
     Suggester,
     add_suggestions,
-    in_place,
-    like,
 )
 
 COUNTS = {
@@ -175,18 +174,19 @@ def test_context_overrules_letters() -> None:
 
 def test_one_coefficient_for_each_feature() -> None:
     assert len(BY_LETTERS.weights) == len(FEATURES)
-    assert len(BY_CONTEXT.weights) == len(FEATURES) + 2
+    assert len(BY_CONTEXT.weights) == len(FEATURES) + len(IN_CONTEXT)
+    assert len(BY_GENERATOR.weights) == len(FEATURES) + len(FILLED) + len(IN_CONTEXT)
 
 
 def test_spans_keep_everything_else() -> None:
     spans = pa.array(
         [
-            [{"start": 0, "end": 3, "score": 0.5, "suggestions": []}],
+            [{"start": 0, "end": 3, "score": 0.5, "suggestions": [], "probabilities": []}],
             None,
             [],
             [
-                {"start": 2, "end": 6, "score": 0.75, "suggestions": []},
-                {"start": 7, "end": 9, "score": 1.0, "suggestions": []},
+                {"start": 2, "end": 6, "score": 0.75, "suggestions": [], "probabilities": []},
+                {"start": 7, "end": 9, "score": 1.0, "suggestions": [], "probabilities": []},
             ],
         ],
         pa.list_(SPAN),
@@ -196,6 +196,9 @@ def test_spans_keep_everything_else() -> None:
     told.validate(full=True)
     expected = spans.to_pylist()
     expected[0][0]["suggestions"], expected[3][0]["suggestions"] = ["the"], ["house"]
+    for span, found in ((row[0], told[at][0].as_py()) for at, row in ((0, expected[0]), (3, expected[3]))):
+        assert [0.5 < p <= 1 for p in found["probabilities"]] == [True]
+        span["probabilities"] = found["probabilities"]
     assert told.to_pylist() == expected
     assert told.type == spans.type
 

@@ -21,6 +21,9 @@ lexicon      what a word tells without its context; a frozen list of how rare wo
 readout      token logits -> word probabilities; candidates -> spans and decision
 tokens       texts -> flat arrays of tokens, words and windows
 near         words near in letters to one that was written
+generator    the network that fills gaps
+gaps         what it says of words in their place
+candidates   what speaks for a word that may have been meant
 suggest      what may have been meant where words are flagged
 forward      all windows of a chunk through the network
 embedding    hidden states of a document -> its embedding

@@ -5,6 +5,7 @@ bundle.json                                        `BundleCard`; what Hugging Fa
 lexicon*                                           optional, see `SCORING_FILES`
 embedding.safetensors                              optional: what makes embeddings of hidden states, see embedding.py
 int8.safetensors                                   optional: ranges for precision int8, see ranges.py
+generator/                                         optional: a masked language model, see generator.py
 README.md                                          the model card
 """
 
@@ -14,10 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from rtdscan.transforms.electra import SAFETENSORS_ONLY, ElectraShape, check_weights, parse_config
+from rtdscan.transforms.electra import SAFETENSORS_ONLY, ElectraShape, check_weights, parse_config, read_weights
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.fetch import fetch_hub, fetch_url, is_hub_name, is_url
 from rtdscan.transforms.lexicon import LEXICAL, LEXICON_FILE, LISTED, Lexicon, read_lexicon
@@ -135,6 +137,15 @@ class Bundle:
     def weights(self) -> Path:
         """The safetensors file."""
         return self.path / "model.safetensors"
+
+    @property
+    def embedding_layer(self) -> int:
+        """The card's."""
+        return self.card.embedding_layer
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors of the weights, see `electra.read_weights`."""
+        return read_weights(self.weights, self.config)
 
     def tokenizer(self) -> Tokenizer:
         """A new tokenizer, with truncation and padding off."""

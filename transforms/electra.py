@@ -4,6 +4,7 @@ Key: V vocabulary, E embedding, D hidden, I inner (feed forward), P positions.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ def parse_config(config: dict[str, Any], *, where: Path) -> ElectraShape:
         raise UserError(f"{where}: model_type is {kind!r}, expected 'electra': give an ELECTRA discriminator")
     if "ElectraForMaskedLM" in (config.get("architectures") or ()):
         raise UserError(f"{where}: this is an ELECTRA generator (ElectraForMaskedLM): give its discriminator")
+    return parse_shape(config, where=where)
+
+
+def parse_shape(config: dict[str, Any], *, where: Path) -> ElectraShape:
+    """As `parse_config`, of either network.
+
+    Raises:
+        UserError: Numbers that make no network, or one that the engines can't run.
+    """
     activation = config.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise UserError(f"{where}: hidden_act is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
@@ -103,6 +113,26 @@ def parse_config(config: dict[str, Any], *, where: Path) -> ElectraShape:
 
 def tensor_shapes(shape: ElectraShape) -> dict[str, tuple[int, ...]]:
     """Names (without the prefix `electra.`) and shapes of all tensors of a discriminator."""
+    size = shape.dims
+    return {
+        **encoder_shapes(shape),
+        **_linear("discriminator_predictions.dense", size, size),
+        **_linear("discriminator_predictions.dense_prediction", size, 1),
+    }
+
+
+def generator_shapes(shape: ElectraShape) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a generator, those that it shares with the discriminator included."""
+    return {
+        **encoder_shapes(shape),
+        **_linear("generator_predictions.dense", shape.dims, shape.embedding),
+        **_norm("generator_predictions.LayerNorm", shape.embedding),
+        **_linear("generator_lm_head", shape.embedding, shape.vocab),
+    }
+
+
+def encoder_shapes(shape: ElectraShape) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that both networks have."""
     size, inner, embedding = shape.dims, shape.inner, shape.embedding
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (shape.vocab, embedding),
@@ -121,8 +151,6 @@ def tensor_shapes(shape: ElectraShape) -> dict[str, tuple[int, ...]]:
         shapes |= _linear(f"{name}.intermediate.dense", size, inner)
         shapes |= _linear(f"{name}.output.dense", inner, size)
         shapes |= _norm(f"{name}.output.LayerNorm", size)
-    shapes |= _linear("discriminator_predictions.dense", size, size)
-    shapes |= _linear("discriminator_predictions.dense_prediction", size, 1)
     return shapes
 
 
@@ -171,10 +199,16 @@ def read_weights(path: Path, shape: ElectraShape) -> dict[str, NDArray[Any]]:
     Raises:
         UserError: A tensor is not of a floating-point type.
     """
+    return read_tensors(path, tensor_shapes(shape))
+
+
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """As `read_weights`, by name; all that are there where none are given."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        header = {_plain(name): entry for name, entry in json.loads(file.read(size)).items()}
-        return {name: _read(file, header[name], 8 + size, f"{path}: {name}") for name in tensor_shapes(shape)}
+        header = {_plain(name): entry for name, entry in json.loads(file.read(size)).items() if name != "__metadata__"}
+        wanted = header if names is None else names
+        return {name: _read(file, header[name], 8 + size, f"{path}: {name}") for name in wanted}
 
 
 def _read(file: Any, entry: dict[str, Any], start: int, where: str) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from rtdscan.transforms import attempts
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import DocumentBatch, ScoredBatch
 from rtdscan.transforms.scorer import Scorer
@@ -46,7 +47,8 @@ class ScorerHandler(ModelHandler):
 
     def load_model(self) -> Scorer:
         """The process's scorer for this job; loaded once a process, however many pipelines run in it."""
-        return load_scorer(self._job.settings.model_dump_json(), self._job.bundle_digest, self._job.ranges)
+        job = self._job
+        return load_scorer(job.settings.model_dump_json(), job.bundle_digest, job.ranges, job.generator)
 
     def run_inference(
         self, batch: DocumentBatch, model: Scorer, inference_args: dict[str, Any] | None = None
@@ -98,11 +100,13 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
 
 
 @lru_cache(maxsize=1)
-def load_scorer(settings: str, bundle_digest: str, ranges: Ranges | None = None) -> Scorer:
+def load_scorer(
+    settings: str, bundle_digest: str, ranges: Ranges | None = None, generator: str | None = None
+) -> Scorer:
     """Load a scorer and check that this worker has the very bundle that the launcher resolved.
 
     Raises:
-        EngineError: The model on this worker has another digest.
+        EngineError: The model on this worker, or its generator where that is used, has another digest.
     """
     parsed = ScoreSettings.model_validate_json(settings)
     bundle = load_bundle(parsed.model)
@@ -110,5 +114,10 @@ def load_scorer(settings: str, bundle_digest: str, ranges: Ranges | None = None)
         raise EngineError(
             f"model {parsed.model} on this worker has digest {bundle.digest}, but the scan was started with"
             f" {bundle_digest}: give every worker the same model"
+        )
+    if parsed.suggest.reads and generator_digest(bundle) != generator:
+        raise EngineError(
+            f"model {parsed.model} on this worker has another generator than where the scan was started: give every "
+            "worker the same model"
         )
     return Scorer.from_bundle(bundle, settings=parsed, ranges=ranges)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from rtdscan.transforms.engines.quantised import Ranges
-from rtdscan.transforms.records import SCORING_VERSION, Fingerprint, Outcome, WorkUnit
+from rtdscan.transforms.records import SCORING_VERSION, SPANS_VERSION, Fingerprint, Outcome, WorkUnit
 from rtdscan.transforms.settings import ScoreSettings
 
 
@@ -36,6 +36,7 @@ class Job:
         bundle_digest: Digest of the bundle that `settings.model` must have on every worker.
         ranges: What int8 needs; None for any other precision. Workers take these, whatever they would find themselves.
         by: Columns by whose values the tallies are kept too.
+        generator: Digest of the bundle's generator, where suggestions ask it.
     """
 
     output: str
@@ -46,6 +47,7 @@ class Job:
     bundle_digest: str
     ranges: Ranges | None = None
     by: tuple[str, ...] = ()
+    generator: str | None = None
 
     @property
     def scoring(self) -> str:
@@ -83,6 +85,8 @@ class Job:
                 "id": self.id,
                 "columns": settings.output.columns,
                 "suggest": settings.suggest.model_dump() if settings.suggest.top_k else None,
+                "spans": SPANS_VERSION,
+                **({"generator": self.generator} if self.generator else {}),
                 **({"by": self.by} if self.by else {}),
             }
         )

@@ -94,7 +94,7 @@ class NearWords:
         """What may have been meant, in no particular order; empty for what is no word or words."""
         written = folded(written)
         parts = written.split()
-        if not parts or len(written) > LONGEST or not all(map(_is_word, parts)):
+        if not self.comparable(written):
             return []
         found = set(self.corrections.get(written, ()))
         if len(parts) == 1:
@@ -109,7 +109,16 @@ class NearWords:
             elif len(parts) == 2:
                 found.update(self._near(joined))
         found.discard(written)
-        return [Near(text, self._features(written, text)) for text in sorted(found)]
+        return [self.compare(written, text) for text in sorted(found)]
+
+    def comparable(self, written: str) -> bool:
+        """Whether letters tell anything of it: words of a script that has some, not too long."""
+        parts = folded(written).split()
+        return bool(parts) and len(written) <= LONGEST and all(map(_is_word, parts))
+
+    def compare(self, written: str, text: str) -> Near:
+        """A candidate that came from elsewhere, lower case."""
+        return Near(text, self._features(folded(written), text))
 
     def _near(self, word: str) -> list[str]:
         """Listed words a few slips away, fewest slips first, the more frequent one of equals first."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -300,10 +301,9 @@ def _offsets(lists: pa.ListArray) -> list[int]:
 def _span_array(spans: list[list[tuple[int, int, float]] | None]) -> pa.ListArray:
     flat = [span for row in spans if row is not None for span in row]
     start, end, score = zip(*flat, strict=True) if flat else ((), (), ())
-    suggestions = pa.array([[]] * len(flat), pa.list_(pa.string()))
+    columns: tuple[Sequence[Any], ...] = (start, end, score, [[]] * len(flat), [[]] * len(flat))
     values = pa.StructArray.from_arrays(
-        [pa.array(start, pa.int32()), pa.array(end, pa.int32()), pa.array(score, pa.float32()), suggestions],
-        fields=list(SPAN),
+        [pa.array(column, field.type) for column, field in zip(columns, SPAN, strict=True)], fields=list(SPAN)
     )
     # A null offset makes a null row: Arrow's own convention for ListArray.from_arrays.
     offsets: list[int | None] = []

@@ -24,6 +24,9 @@ from rtdscan.transforms.tally import Tally
 SCORING_VERSION = 1
 """Raised whenever the same text and model would give other scores; part of every fingerprint."""
 
+SPANS_VERSION = 2
+"""Raised whenever spans or decisions are made otherwise from stored candidates; part of every fingerprint."""
+
 Status = Literal["ok", "empty", "null", "invalid", "truncated", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "null", "invalid", "truncated", "failed")
 
@@ -89,7 +92,7 @@ class Fingerprint:
             precision as resolved, text column, extra outputs, SCORING_VERSION.
         floor: `thresholds.floor` that the stored candidates obey.
         presentation: Digest of all that only changes spans and decisions or copies columns: other thresholds, ignore,
-            allow, id, carried columns, and columns by which tallies are kept.
+            allow, suggestions, id, carried columns, columns by which tallies are kept, SPANS_VERSION.
     """
 
     size: int
@@ -198,7 +201,9 @@ class BadFile:
 MARK = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32()), pa.field("score", pa.float32())])
 """A stretch of text by character offsets into the Python string, end exclusive, and its probability."""
 
-SPAN = pa.struct([*MARK, pa.field("suggestions", pa.list_(pa.string()))])
+SPAN = pa.struct(
+    [*MARK, pa.field("suggestions", pa.list_(pa.string())), pa.field("probabilities", pa.list_(pa.float32()))]
+)
 
 
 def _described(name: str, type_: pa.DataType, description: str, *, nullable: bool = True) -> "pa.Field[Any]":
@@ -245,7 +250,8 @@ def attribute_schema(
         _described(
             "spans",
             pa.list_(SPAN),
-            "flagged words, neighbours merged, by character offsets, end exclusive; suggestions best first",
+            "flagged words, neighbours merged, by character offsets, end exclusive; suggestions best first, with the "
+            "probability that each is what was meant",
         ),
     ]
     if output.embedding != "none":

@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.candidates import evidence
 from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.forward import Known
+from rtdscan.transforms.gaps import GapReader, load_reader
 from rtdscan.transforms.lexicon import Lexicon
 from rtdscan.transforms.near import near_words
 from rtdscan.transforms.pieces import score_pieces
@@ -30,7 +32,7 @@ from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings, Precision, ScoreSettings, SuggestSettings, Thresholds
 from rtdscan.transforms.stored import PieceScores, refloored, stored_columns
-from rtdscan.transforms.suggest import Suggester, add_suggestions, evidence
+from rtdscan.transforms.suggest import Suggester, add_suggestions
 from rtdscan.transforms.tokens import Piece
 
 CHUNK_BYTES = 2 << 20
@@ -55,6 +57,7 @@ class Scorer:
         engine: What runs it.
         lexicon, embedding_map: The bundle's, where it has one.
         settings: Resolved: engine, precision, window and thresholds are given.
+        gaps: The bundle's generator, where it has one and suggestions are read in their context.
     """
 
     bundle: Bundle
@@ -62,6 +65,7 @@ class Scorer:
     settings: ScoreSettings
     lexicon: Lexicon | None = None
     embedding_map: EmbeddingMap | None = None
+    gaps: GapReader | None = None
 
     @staticmethod
     def load(model: str = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
@@ -96,7 +100,12 @@ class Scorer:
             ranges=ranges or ranges_for(settings, bundle),
         )
         return Scorer(
-            bundle, engine, settings, bundle.lexicon(), EmbeddingMap.read(bundle.path, dims=bundle.config.dims)
+            bundle,
+            engine,
+            settings,
+            bundle.lexicon(),
+            EmbeddingMap.read(bundle.path, dims=bundle.config.dims),
+            load_reader(bundle, settings=settings) if settings.suggest.reads else None,
         )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
@@ -229,17 +238,24 @@ class Scorer:
             settings=self.settings,
         )
         columns = {name: getattr(told, name) for name in ("n_flagged", "spans", "decision")}
-        words = near_words(self.bundle) if self.settings.suggest.top_k else None
-        if words is not None:
-            suggester = Suggester(words, self.settings.suggest, judge=self.judge)
+        suggester = self.suggester(self.settings.suggest)
+        if suggester is not None:
             columns["spans"] = add_suggestions(told.spans, text_of, suggester)
         for name, column in columns.items():
             at = stored.schema.get_field_index(name)
             stored = stored.append_column(name, column) if at < 0 else stored.set_column(at, name, column)
         return stored
 
+    def suggester(self, settings: SuggestSettings) -> Suggester | None:
+        """What makes suggestions; None where there are to be none, or nothing that they could come from."""
+        words = near_words(self.bundle) if settings.top_k else None
+        gaps = self.gaps if settings.in_context else None
+        if not settings.top_k or (words is None and gaps is None):
+            return None
+        return Suggester(words, settings, judge=self.judge, gaps=gaps)
+
     def judge(self, texts: Sequence[str], places: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
-        """What the network says of words at some places (see suggest.IN_CONTEXT)."""
+        """What the network says of words at some places (see candidates.IN_CONTEXT)."""
         plain = ScoreSettings(
             output=OutputSettings(words=True, embedding="none"),
             suggest=SuggestSettings(top_k=0),

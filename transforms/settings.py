@@ -57,9 +57,15 @@ class SuggestSettings(Section):
 
     top_k: int = Field(3, ge=0, description="suggestions of a span at most; 0: none are made")
     in_context: bool = Field(
-        False, description="the network reads the best eight in their place; better, for 300 tokens a flagged span"
+        False,
+        description="both networks read the best candidates in their place; better, for 400 tokens a flagged span",
     )
     least: Share = Field(0.02, description="probability below which nothing is suggested")
+
+    @property
+    def reads(self) -> bool:
+        """Whether candidates are read in their context."""
+        return self.top_k > 0 and self.in_context
 
 
 class ScoreSettings(Section):

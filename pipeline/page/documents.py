@@ -36,6 +36,7 @@ class Mark:
         start, end, score: What and how likely it is wrong.
         flagged: Whether it is a flagged span; otherwise a candidate.
         suggestions: What could stand there instead, best first.
+        sure: How probable each is; empty where a scan did not tell.
     """
 
     start: int
@@ -43,6 +44,7 @@ class Mark:
     score: float
     flagged: bool
     suggestions: tuple[str, ...] = ()
+    sure: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,14 @@ class Documents:
 def _marks(attributes: dict[str, Any], *, candidates: bool) -> list[Mark]:
     """Spans, and the candidates that lie in none of them."""
     marks = [
-        Mark(span["start"], span["end"], span["score"], True, tuple(span.get("suggestions") or ()))
+        Mark(
+            span["start"],
+            span["end"],
+            span["score"],
+            True,
+            tuple(span.get("suggestions") or ()),
+            tuple(span.get("probabilities") or ()),
+        )
         for span in attributes["spans"] or ()
     ]
     if candidates:

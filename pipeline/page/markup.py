@@ -3,8 +3,10 @@ reorders nothing and hides nothing."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -129,7 +131,7 @@ def _suggestions(tried: Tried) -> Markup:
     """Words that could stand in place of flagged ones, where the scan made some."""
     rows = [
         Markup('<li><span class="from">{}</span> <span class="arrow">→</span> {}</li>').format(
-            shown(tried.text[span["start"] : span["end"]], 80), _choices(span["suggestions"])
+            shown(tried.text[span["start"] : span["end"]], 80), _choices(span)
         )
         for span in tried.row["spans"] or ()
         if span.get("suggestions")
@@ -139,8 +141,13 @@ def _suggestions(tried: Tried) -> Markup:
     return Markup('<div class="instead"><h4>Instead</h4><ul>{}</ul></div>').format(Markup("").join(rows))
 
 
-def _choices(suggestions: Sequence[str]) -> Markup:
-    return Markup(" ").join(Markup("<bdi>{}</bdi>").format(shown(word, 40)) for word in suggestions[:SUGGESTIONS])
+def _choices(span: Mapping[str, Any]) -> Markup:
+    words, sure = span["suggestions"][:SUGGESTIONS], span.get("probabilities") or ()
+    told = [Markup(" <small>{:.2f}</small>").format(p) for p in sure]
+    return Markup(" ").join(
+        Markup("<bdi>{}</bdi>{}").format(shown(word, 40), after)
+        for word, after in zip_longest(words, told[: len(words)], fillvalue="")
+    )
 
 
 def tokens(tried: Tried) -> Markup:
@@ -300,8 +307,15 @@ def _mark(text: str, mark: Mark, found: Shown, *, reviewer: str) -> Markup:
         'data-others="{}" data-suggestions="{}">{}</mark>'
     ).format(
         classes, mark.score, mark.start, mark.end, mark.score, mine, data(others),
-        data([plain(word) for word in mark.suggestions[:SUGGESTIONS]]), shown(text[mark.start : mark.end], LONGEST),
+        data(_named(mark)), shown(text[mark.start : mark.end], LONGEST),
     )  # fmt: skip
+
+
+def _named(mark: Mark) -> list[str]:
+    """Suggestions as the bar under a document names them."""
+    sure = [f" {p:.2f}" for p in mark.sure]
+    words = mark.suggestions[:SUGGESTIONS]
+    return [plain(word) + after for word, after in zip_longest(words, sure[: len(words)], fillvalue="")]
 
 
 def _places(found: Shown) -> Markup:

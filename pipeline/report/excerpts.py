@@ -29,11 +29,13 @@ class Stretch:
         text: Its characters, a long one shortened.
         score: Probability of flagged words; None for what stands around them.
         suggestions: What could stand there instead, best first.
+        sure: How probable each is; empty where a scan did not tell.
     """
 
     text: str
     score: float | None = None
     suggestions: tuple[str, ...] = ()
+    sure: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ def _excerpt(text: Text, spans: Sequence[dict[str, Any]], start: int, end: int, 
         if at == start and start > 0:
             before = _from_space(before, cut=True)
         suggestions = tuple(shortened(word, 40) for word in (span.get("suggestions") or ())[:SUGGESTIONS])
+        sure = tuple(span.get("probabilities") or ())[: len(suggestions)]
         words = shortened(text(span["start"], span["end"]), LONGEST)
-        parts += [Stretch(shortened(before, 4 * AROUND)), Stretch(words, span["score"], suggestions)]
+        parts += [Stretch(shortened(before, 4 * AROUND)), Stretch(words, span["score"], suggestions, sure)]
         at = span["end"]
     last_end = min(end, at + 2 * AROUND)
     parts.append(Stretch(_to_space(text(at, last_end), cut=last_end < n_chars)))

@@ -80,7 +80,10 @@ def export(
     aside.mkdir(parents=True)
     name = config.export.name or folder.resolve().name
     if config.objective.discriminator == 0:
-        _write_model(aside, networks.generator, config, leave_out=())
+        # Of a generator of low rank, what it shares is in the model that it was made for.
+        named = networks.generator.named_parameters(remove_duplicate=False)
+        kept = {name for name, parameter in named if not parameter.requires_grad}
+        _write_model(aside, networks.generator, config, leave_out=tuple(kept))
     else:
         _write_model(aside, networks.discriminator, config, leave_out=())
         if config.export.generator and not networks.frozen:

@@ -11,15 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
 
 from rtdscan.pipeline.training.settings import GeneratorSettings, PretrainConfig
 from rtdscan.pipeline.training.start import Start, electra_names, find_start, load_tensors
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.generator import complete
 
 START = "start"
+
+
+class LowRankLinear(nn.Linear):
+    """A linear layer whose weight stays, plus a change of low rank that is learned: W + B A (LoRA, Hu et al. 2021)."""
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        """Take over a layer's weight; B is 0, so at first nothing is changed."""
+        super().__init__(layer.in_features, layer.out_features, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.lora_A = nn.Parameter(torch.empty(rank, layer.in_features))
+        self.lora_B = nn.Parameter(torch.zeros(layer.out_features, rank))
+        nn.init.normal_(self.lora_A, std=layer.in_features**-0.5)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As the layer, with the change."""
+        return super().forward(input) + F.linear(F.linear(input, self.lora_A), self.lora_B)
 
 
 class Networks(nn.Module):
@@ -32,7 +50,8 @@ class Networks(nn.Module):
         self.generator: Any = generator
         self.tied = tied
         self.frozen = frozen
-        generator.requires_grad_(not frozen)
+        if frozen:
+            generator.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Networks":
         """As any module; a frozen generator never drops out."""
@@ -61,6 +80,8 @@ def build(config: PretrainConfig, start: Start, *, vocab: int, attention: str) -
     discriminator = ElectraForPreTraining(_electra(shape, dropout=config.dropout, attention=attention))
     _load(discriminator, start.weights, what=f"start {config.start}", may_miss="discriminator_predictions.")
     chosen = config.generator
+    if chosen.rank:
+        return _low_rank(config, start, discriminator, attention=attention)
     if chosen.frozen and chosen.model is None:
         raise UserError("generator.frozen: there is no generator.model to freeze; a new one has to be trained")
     if chosen.model is None:
@@ -102,10 +123,14 @@ def load_generator(path: Path, *, dropout: float = 0.0, attention: str = "eager"
         weights = {**encoder, **head}
     elif "ElectraForMaskedLM" not in (config.get("architectures") or ()):
         raise UserError(f"generator.model {path}: is no masked language model (ElectraForMaskedLM or a BERT's)")
-    if "electra.embeddings.word_embeddings.weight" not in weights:
-        prefix = "electra.embeddings."
-        weights |= {name: t for name, t in load_tensors(path.parent).items() if name.startswith(prefix)}
-    weights.setdefault("generator_lm_head.weight", weights["electra.embeddings.word_embeddings.weight"])
+    above = path.parent / "model.safetensors"
+    try:
+        above_it = load_tensors(path.parent) if above.is_file() else {}
+        weights = complete(weights, above_it, prefix="electra.")
+    except KeyError as error:
+        raise UserError(
+            f"generator.model {path}: needs {error} of a model in the folder above, which is not there"
+        ) from error
     generator = ElectraForMaskedLM(_electra(fields, dropout=dropout, attention=attention))
     _load(generator, weights, what=f"generator.model {path}")
     generator.generator_lm_head.weight = generator.electra.embeddings.word_embeddings.weight
@@ -170,6 +195,28 @@ def _made_before(model: str, start: Start, *, dropout: float, attention: str) ->
     _load(generator, {**encoder, **start.head}, what="generator.model", may_miss="generator_")
     generator.generator_lm_head.weight = generator.electra.embeddings.word_embeddings.weight
     return generator
+
+
+def _low_rank(config: PretrainConfig, start: Start, discriminator: Any, *, attention: str) -> Networks:
+    """A generator that is the start's discriminator but for thin changes and a head; only those are learned."""
+    if config.generator.model != START or config.objective.discriminator or start.kind != "electra":
+        raise UserError(
+            "generator.rank: a generator of low rank is made for a finished discriminator; set generator.model: start, "
+            "objective.discriminator: 0, and `start` to an ELECTRA model"
+        )
+    generator = ElectraForMaskedLM(_electra(start.config, dropout=config.dropout, attention=attention))
+    _load(generator, start.weights, what="start", may_miss="generator_")
+    tie(generator, discriminator)
+    discriminator.requires_grad_(False)
+    generator.electra.requires_grad_(False)
+    for layer in generator.electra.encoder.layer:
+        own, out = layer.attention.self, layer.attention.output
+        for parent, name in (
+            (own, "query"), (own, "key"), (own, "value"), (out, "dense"), (layer.intermediate, "dense"),
+            (layer.output, "dense"),
+        ):  # fmt: skip
+            setattr(parent, name, LowRankLinear(getattr(parent, name), config.generator.rank or 1))
+    return Networks(discriminator, generator, tied=False, frozen=False)
 
 
 def _continue(generator: nn.Module, path: Path | None) -> None:

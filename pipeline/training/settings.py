@@ -54,6 +54,12 @@ class GeneratorSettings(Section):
         "encoder that training starts from and with its weights; default: narrow, new and tied",
     )
     frozen: bool = Field(False, description="do not train it; for a `generator.model` that was made before")
+    rank: int | None = Field(
+        None,
+        ge=1,
+        description="learn changes of this rank to the start's layers (LoRA) instead of weights; with "
+        "`generator.model: start` and `objective.discriminator: 0`",
+    )
 
 
 class ObjectiveSettings(Section):

@@ -119,9 +119,9 @@ def _as_type(texts: pa.Array, type_: pa.DataType) -> pa.Array:
 def _span_edits(text: str, spans: Sequence[Mapping[str, Any]], settings: SpanSettings) -> Iterator[Edit]:
     for span in spans:
         start, end, score = span["start"], span["end"], span["score"]
-        suggestions = span.get("suggestions") or ()
-        if settings.replace and score >= settings.replace_above and suggestions:
-            after = _in_case_of(text[start:end], suggestions[0])
+        sure = next(iter(span.get("probabilities") or ()), 0.0)
+        if settings.replace and score >= settings.replace_above and sure >= settings.replace_sure:
+            after = _in_case_of(text[start:end], span["suggestions"][0])
             if after != text[start:end]:
                 yield Edit(start, end, after, "replace")
         elif settings.action == "mask" and score >= settings.above:

@@ -45,6 +45,7 @@ class SpanSettings(Section):
     mask: str = Field("[MASK]", description="what stands for a masked span")
     replace: bool = Field(False, description="write the top suggestion instead, where a span has one")
     replace_above: Share = Field(0.9, description="only in spans whose score is at or above this")
+    replace_sure: Share = Field(0.8, description="only by suggestions whose probability is at or above this")
 
 
 class PersonalSettings(Section):

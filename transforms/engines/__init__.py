@@ -10,20 +10,37 @@ ranges are static.
 import importlib.util
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdscan.transforms.electra import ElectraShape
 from rtdscan.transforms.errors import EngineError
 from rtdscan.transforms.settings import EngineName, Precision
 
 if TYPE_CHECKING:
-    from rtdscan.transforms.bundle import Bundle
     from rtdscan.transforms.engines.quantised import Ranges
 
 SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("int8", "bfloat16", "float32"), "torch": ("bfloat16", "float32")}
 """Precisions of each engine, fastest first."""
+
+
+class Network(Protocol):
+    """What an engine runs: a bundle's discriminator, or the body of its generator.
+
+    Attributes:
+        config: The shape.
+        embedding_layer: Whose hidden states `Engine.forward` sums up.
+    """
+
+    @property
+    def config(self) -> ElectraShape: ...  # noqa: D102
+    @property
+    def embedding_layer(self) -> int: ...  # noqa: D102
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors, by the names of electra.tensor_shapes."""
 
 
 class Engine(Protocol):
@@ -61,7 +78,7 @@ class Engine(Protocol):
         """Give back the network's memory; `forward` can't be called any more."""
 
 
-def resolve(bundle: "Bundle", *, engine: EngineName, precision: Precision) -> tuple[str, str]:
+def resolve(bundle: Network, *, engine: EngineName, precision: Precision) -> tuple[str, str]:
     """What `auto` means on this machine.
 
     Args:
@@ -97,7 +114,7 @@ def resolve(bundle: "Bundle", *, engine: EngineName, precision: Precision) -> tu
 
 
 def load_engine(
-    bundle: "Bundle", *, engine: EngineName, precision: Precision, threads: int, ranges: "Ranges | None" = None
+    bundle: Network, *, engine: EngineName, precision: Precision, threads: int, ranges: "Ranges | None" = None
 ) -> Engine:
     """Start an engine.
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.bundle import Bundle
-from rtdscan.transforms.electra import ElectraShape, read_weights
+from rtdscan.transforms.electra import ElectraShape
+from rtdscan.transforms.engines import Network
 from rtdscan.transforms.engines.quantised import COPIES, InputMap, Ranges, input_of, input_sizes, map_input, quantise
 from rtdscan.transforms.errors import EngineError
 
@@ -48,7 +48,7 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int, ranges: Ranges | None = None) -> None:
+    def __init__(self, bundle: Network, *, precision: str, threads: int, ranges: Ranges | None = None) -> None:
         """Build and compile the graph.
 
         Args:
@@ -65,13 +65,13 @@ class OpenVinoEngine:
         self.precision = precision
         self.dims = bundle.config.dims
         self._positions = bundle.config.positions
-        shape, weights = bundle.config, read_weights(bundle.weights, bundle.config)
+        shape, weights = bundle.config, bundle.arrays()
         linear: Linear = partial(exact_linear, weights)
         if precision == "int8":
             if ranges is None:
                 raise EngineError("engine openvino: int8 needs ranges of activations, but none were given")
             linear = _Int8Layers(weights, ranges.inputs(shape))
-        model = build_model(weights, shape, embedding_layer=bundle.card.embedding_layer, linear=linear)
+        model = build_model(weights, shape, embedding_layer=bundle.embedding_layer, linear=linear)
         compiled = compile_model(model, precision=precision, threads=threads)
         if precision == "int8":
             mapped = input_sizes(shape)
@@ -178,13 +178,13 @@ def build_model(weights: dict[str, NDArray[Any]], shape: ElectraShape, *, embedd
     return ov.Model(results, [ids_BT, mask_B11T], "electra")
 
 
-def watch_inputs(bundle: Bundle, *, threads: int) -> Any:
+def watch_inputs(bundle: Network, *, threads: int) -> Any:
     """The network in float32, with the inputs of the int8 layers as results, in the order of `input_sizes`.
 
     Returns:
         An openvino.InferRequest: ids_BT and mask_B11T to arrays [B, T, C].
     """
-    weights, sizes = read_weights(bundle.weights, bundle.config), input_sizes(bundle.config)
+    weights, sizes = bundle.arrays(), input_sizes(bundle.config)
     inputs: dict[str, Any] = {}
 
     def linear(rows: Any, name: str) -> Any:

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rtdscan.transforms.bundle import Bundle
-from rtdscan.transforms.electra import ElectraShape, read_weights
+from rtdscan.transforms.electra import ElectraShape
+from rtdscan.transforms.engines import Network
 from rtdscan.transforms.errors import EngineError
 
 ROWS = 16
@@ -92,7 +92,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, *, precision: str, threads: int, device: str | None = None) -> None:
+    def __init__(self, bundle: Network, *, precision: str, threads: int, device: str | None = None) -> None:
         """Load the weights.
 
         Args:
@@ -113,9 +113,8 @@ class TorchEngine:
         self.dims = bundle.config.dims
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._shape = bundle.config
-        self._pooled_layer = bundle.card.embedding_layer % (bundle.config.layers + 1)
-        arrays = read_weights(bundle.weights, bundle.config)
-        self._network: _Network | None = _build(arrays, bundle.config, _TYPES[precision], self.device)
+        self._pooled_layer = bundle.embedding_layer % (bundle.config.layers + 1)
+        self._network: _Network | None = _build(bundle.arrays(), bundle.config, _TYPES[precision], self.device)
 
     def forward(
         self, ids_BT: NDArray[np.int32], lengths_B: NDArray[np.int32], weights_BT: NDArray[np.float32]
