@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from rtdscan.transforms.candidates import FILLED, IN_CONTEXT
+from rtdscan.transforms.gaps import GapReader
 from rtdscan.transforms.near import FEATURES, Near, folded, near_words
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import ScoreSettings, SuggestSettings
-from rtdscan.transforms.suggest import IN_CONTEXT, JUDGED, Suggester, in_place, like
+from rtdscan.transforms.suggest import Suggester, Suggestion
+
+ALL = SuggestSettings(top_k=5, in_context=True, least=0.0)
+"""Five for every span, however improbable."""
 
 RIDGE = 0.0005
 """Penalty on squared coefficients, per span."""
@@ -49,64 +54,62 @@ def main() -> None:
     parser.add_argument("--fit", metavar="OTHER")
     parser.add_argument("--model", default="default")
     args = parser.parse_args()
-    scorer = Scorer.load(args.model, settings=ScoreSettings())
+    scorer = Scorer.load(args.model, settings=ScoreSettings(suggest=ALL))
+    ways = {
+        "letters and frequency": _suggester(scorer, in_context=False, gaps=None),
+        "and the discriminator, in context": _suggester(scorer, in_context=True, gaps=None),
+    }
+    if scorer.gaps:
+        ways["and the generator, in context"] = _suggester(scorer, in_context=True, gaps=scorer.gaps)
     if args.fit:
-        _fit(scorer, read_slips(args.fit))
+        slips = read_slips(args.fit)
+        _fit_letters(slips, ways["letters and frequency"])
+        for suggester in list(ways.values())[1:]:
+            _fit_context(slips, suggester)
     slips = read_slips(args.labelled)
     table = Table(title=f"{args.labelled}: {len(slips)} errors, {scorer.bundle.name}")
-    for name in ("ranked by", "top 1", "top 3", "top 5", "none made"):
+    for name in ("ranked by", "top 1", "top 3", "top 5", "none made", "said of the top 1"):
         table.add_column(name, justify="left" if name == "ranked by" else "right")
-    for name, in_context in (("letters and frequency", False), ("and the discriminator, in context", True)):
-        ranks = _ranks(scorer, slips, in_context=in_context)
+    for name, suggester in ways.items():
+        found = suggester.suggest([(slip.text, slip.start, slip.end) for slip in slips])
+        ranks = [_rank(those, slip) for those, slip in zip(found, slips, strict=True)]
         shares = [f"{np.mean([0 <= rank < top for rank in ranks]):.3f}" for top in (1, 3, 5)]
-        table.add_row(name, *shares, f"{np.mean([rank == -2 for rank in ranks]):.3f}")
+        sure = np.mean([those[0].probability if those else 0.0 for those in found])
+        table.add_row(name, *shares, f"{np.mean([rank == -2 for rank in ranks]):.3f}", f"{sure:.3f}")
     Console(width=120).print(table)
 
 
-def _ranks(scorer: Scorer, slips: Sequence[Slip], *, in_context: bool) -> list[int]:
+def _suggester(scorer: Scorer, *, in_context: bool, gaps: GapReader | None) -> Suggester:
+    settings = ALL.model_copy(update={"in_context": in_context})
+    return Suggester(near_words(scorer.bundle), settings, judge=scorer.judge, gaps=gaps)
+
+
+def _rank(found: Sequence[Suggestion], slip: Slip) -> int:
     """Place of the right word from 0; -1: not among five; -2: nothing was suggested."""
-    words = near_words(scorer.bundle)
-    assert words is not None
-    suggester = Suggester(words, SuggestSettings(top_k=5, in_context=in_context, least=0.0), judge=scorer.judge)
-    found = suggester.suggest([(slip.text, slip.start, slip.end) for slip in slips])
-    ranks = []
-    for slip, those in zip(slips, found, strict=True):
-        texts = [folded(one.text) for one in those]
-        right = folded(slip.correct)
-        ranks.append(texts.index(right) if right in texts else -1 if texts else -2)
-    return ranks
+    texts = [folded(one.text) for one in found]
+    right = folded(slip.correct)
+    return texts.index(right) if right in texts else -1 if texts else -2
 
 
-def _fit(scorer: Scorer, slips: Sequence[Slip]) -> None:
-    words = near_words(scorer.bundle)
-    assert words is not None
-    cases = [words.near(slip.text[slip.start : slip.end]) for slip in slips]
-    letters = _softmax([_features(found) for found in cases], [_right(f, s) for f, s in zip(cases, slips, strict=True)])
-    print("BY_LETTERS", *(f"{name} {value:.2f}" for name, value in zip((*FEATURES, "none"), letters, strict=True)))
-    best = []
-    for found in cases:
-        score = _features(found) @ letters[:-1] if found else np.zeros(0)
-        best.append([found[at] for at in np.argsort(-score)[:JUDGED].tolist()])
-    there = [
-        in_place(s.text, s.start, s.end, like(s.text[s.start : s.end], near.text))
-        for found, s in zip(best, slips, strict=True)
-        for near in found
-    ]
-    judged = np.split(
-        scorer.judge([text for text, _ in there], [place for _, place in there]),
-        np.cumsum([len(found) for found in best])[:-1],
-    )
-    features = [
-        np.hstack([_features(found), one]) if found else _features(found)
-        for found, one in zip(best, judged, strict=True)
-    ]
-    both = _softmax(features, [_right(found, slip) for found, slip in zip(best, slips, strict=True)])
-    names = (*FEATURES, *IN_CONTEXT, "none")
-    print("BY_CONTEXT", *(f"{name} {value:.2f}" for name, value in zip(names, both, strict=True)))
+def _fit_letters(slips: Sequence[Slip], suggester: Suggester) -> None:
+    assert suggester.words is not None
+    cases = [suggester.words.near(slip.text[slip.start : slip.end]) for slip in slips]
+    features = [np.array([near.features for near in found]).reshape(-1, len(FEATURES)) for found in cases]
+    weights = _softmax(features, [_right(found, slip) for found, slip in zip(cases, slips, strict=True)])
+    _tell("BY_LETTERS", FEATURES, weights)
 
 
-def _features(found: Sequence[Near]) -> NDArray[np.float64]:
-    return np.array([near.features for near in found]).reshape(len(found), len(FEATURES))
+def _fit_context(slips: Sequence[Slip], suggester: Suggester) -> None:
+    """The candidates are those that the ranking by letters in transforms/suggest.py chooses."""
+    cases = suggester.in_place([(slip.text, slip.start, slip.end) for slip in slips])
+    right = [_right(case.found, slip) for case, slip in zip(cases, slips, strict=True)]
+    weights = _softmax([case.features_CF for case in cases], right)
+    told = (*FILLED, *IN_CONTEXT) if suggester.gaps else IN_CONTEXT
+    _tell("BY_GENERATOR" if suggester.gaps else "BY_CONTEXT", (*FEATURES, *told), weights)
+
+
+def _tell(ranking: str, names: Sequence[str], weights: NDArray[np.float64]) -> None:
+    print(ranking, *(f"{name} {value:.2f}" for name, value in zip((*names, "none"), weights, strict=True)))
 
 
 def _right(found: Sequence[Near], slip: Slip) -> int:

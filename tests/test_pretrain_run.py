@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -228,6 +229,53 @@ def test_a_generator_made_before_can_be_frozen(corpus: Path, finished: tuple[Pat
     after = load_generator(tmp_path / "generator").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert str(tmp_path) not in (tmp_path / "model" / "bundle.json").read_text()
+
+
+def test_a_generator_of_low_rank_is_learned_beside_a_discriminator_that_stays(
+    corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    start, _ = finished
+    config = tiny_config(
+        start=str(start),
+        steps=24,
+        log_every=6,
+        objective={"discriminator": 0, "corrupted": 0},
+        generator={"model": "start", "rank": 2},
+        optimiser={"lr": 0.02},
+    )
+    pretrain([str(corpus)], str(tmp_path / "made"), config)
+    lines = read_metrics(tmp_path / "made")
+    assert lines[-1]["mlm_loss"] < lines[0]["mlm_loss"]
+    own = load_file(tmp_path / "made" / "model.safetensors")
+    assert not any("embeddings" in name or name.endswith("lm_head.weight") for name in own)
+    assert {tuple(t.shape) for name, t in own.items() if name.endswith("lora_A")} == {(2, 32), (2, 64)}
+    assert all(t.any() for t in own.values())
+
+    pair = tmp_path / "pair"
+    shutil.copytree(start, pair)
+    shutil.rmtree(pair / "generator")
+    (pair / "generator").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / "made" / name, pair / "generator" / name)
+    tensors = load_generator(pair / "generator").state_dict()
+    shared = load_file(start / "model.safetensors")["electra.embeddings.word_embeddings.weight"].float()
+    assert torch.equal(tensors["generator_lm_head.weight"], shared)
+    # It serves to train the model further, at once and without its folder's neighbours being asked for.
+    frozen = tiny_config(start=str(pair), steps=2, generator={"model": str(pair / "generator"), "frozen": True})
+    pretrain([str(corpus)], str(tmp_path / "model"), frozen)
+    assert read_metrics(tmp_path / "model")[-1]["mlm_loss"] == pytest.approx(lines[-1]["mlm_loss"], abs=1.0)
+    with pytest.raises(UserError, match="folder above"):
+        load_generator(tmp_path / "made")
+
+
+def test_low_rank_is_for_a_finished_discriminator(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    start, _ = finished
+    for changes in (
+        {"generator": {"rank": 2, "model": "start"}},
+        {"generator": {"rank": 2}, "objective": {"discriminator": 0}},
+    ):
+        with pytest.raises(UserError, match=r"generator\.rank"):
+            pretrain([str(corpus)], str(tmp_path / "model"), tiny_config(start=str(start), **changes))
 
 
 def test_a_run_on_recorded_batches(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:

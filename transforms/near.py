@@ -63,6 +63,7 @@ class NearWords:
         length_E: Their lengths.
         letters_E: Which letters each has: a bit for each of 32 classes of characters.
         rarity: Of each word, as in FEATURES.
+        rarest: The largest of these, which words that are not listed have.
         corrections: Misspelling -> what was meant.
     """
 
@@ -70,6 +71,7 @@ class NearWords:
     length_E: NDArray[np.int64]
     letters_E: NDArray[np.uint32]
     rarity: Mapping[str, float]
+    rarest: float
     corrections: Mapping[str, tuple[str, ...]]
 
     @staticmethod
@@ -87,6 +89,7 @@ class NearWords:
             length_E=np.array([len(word) for word in words], dtype=np.int64),
             letters_E=np.array([_letters(word) for word in words], dtype=np.uint32),
             rarity=rarity,
+            rarest=max(rarity.values(), default=0.0),
             corrections=meant,
         )
 
@@ -142,7 +145,6 @@ class NearWords:
         return word in self.rarity and (len(word) > 1 or word in "ai" or not word.isascii())
 
     def _features(self, written: str, text: str) -> tuple[float, ...]:
-        unlisted = max(self.rarity.values(), default=0.0)
         wrote, meant = (re.sub("[' ]", "", one) for one in (written, text))
         slips = _distances(written, [text], most=LONGEST)[0][0]
         return (
@@ -154,7 +156,7 @@ class NearWords:
             float(sorted(written) == sorted(text)),
             float(text in self.corrections.get(written, ()) or {text} == set(written.split())),
             float(abs(written.count(" ") - text.count(" "))),
-            sum(self.rarity.get(word, unlisted) for word in text.split()),
+            sum(self.rarity.get(word, self.rarest) for word in text.split()),
         )
 
 

@@ -29,6 +29,9 @@ from rtdscan.transforms.settings import SuggestSettings
 JUDGED = 8
 """Candidates that are judged in their context, the best by their letters."""
 
+PLACES = 512
+"""Words that are read together: of a corpus that is all errors a unit has many, and each takes a dozen texts."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?")
 
 _AMONG_WORDS = frozenset(" \t\n\r\u00a0.,;:!?'\"()[]{}-–—…“”‘’«»„")
@@ -121,45 +124,37 @@ class Suggester:
                 told.sort(key=lambda one: -one.probability)
         return [one for one in told if one.probability >= self.settings.least][: self.settings.top_k]
 
-    def _ranked(self, spots: Sequence[tuple[str, int, int]]) -> list[list[Suggestion]]:
-        cases = [self._by_letters(text[start:end]) for text, start, end in spots]
-        if self.settings.in_context:
-            cases = self._by_context(self.read(spots, cases))
-        return [
-            [Suggestion(like(text[start:end], near.text), p) for near, p in ranked]
-            for (text, start, end), ranked in zip(spots, cases, strict=True)
-        ]
-
-    def _by_letters(self, written: str) -> list[tuple[Near, float]]:
-        found = self.words.near(written) if self.words else []
-        if not found:
-            return []
-        p_C = BY_LETTERS.probabilities(np.array([near.features for near in found]))
-        return _sorted(found, p_C)
-
-    def _by_context(self, cases: Sequence[Case]) -> list[list[tuple[Near, float]]]:
-        ranking = BY_GENERATOR if self.gaps else BY_CONTEXT
-        return [_sorted(case.found, ranking.probabilities(case.features_CF)) or case.alone for case in cases]
-
-    def read(
-        self, places: Sequence[tuple[str, int, int]], ranked: Sequence[Sequence[tuple[Near, float]]]
-    ) -> list[Case]:
-        """Let both networks read the best candidates in their places.
-
-        Args:
-            places: Words, as (text, start, end).
-            ranked: For each its candidates, the best by their letters first.
-        """
+    def in_place(self, places: Sequence[tuple[str, int, int]]) -> list[Case]:
+        """Words, as (text, start, end), whose best candidates by letters were read in their places by both networks."""
         if self.judge is None:
             raise ValueError("suggest.in_context needs a judge")
-        cases = [
-            Case(*place, [near for near, _ in those[:JUDGED]]) for place, those in zip(places, ranked, strict=True)
-        ]
+        cases = [Case(*place, [near for near, _ in self._by_letters(place)[:JUDGED]]) for place in places]
         if cases:
             if self.gaps:
                 read_gaps(cases, self.gaps, self.words)
             judge_cases(cases, self.judge)
         return cases
+
+    def _ranked(self, spots: Sequence[tuple[str, int, int]]) -> list[list[Suggestion]]:
+        if self.settings.in_context:
+            ranking = BY_GENERATOR if self.gaps else BY_CONTEXT
+            some = (spots[at : at + PLACES] for at in range(0, len(spots), PLACES))
+            cases = (case for those in some for case in self.in_place(those))
+            ranked = [_sorted(case.found, ranking.probabilities(case.features_CF)) or case.alone for case in cases]
+        else:
+            ranked = [self._by_letters(spot) for spot in spots]
+        return [
+            [Suggestion(like(text[start:end], near.text), p) for near, p in those]
+            for (text, start, end), those in zip(spots, ranked, strict=True)
+        ]
+
+    def _by_letters(self, spot: tuple[str, int, int]) -> list[tuple[Near, float]]:
+        text, start, end = spot
+        found = self.words.near(text[start:end]) if self.words else []
+        if not found:
+            return []
+        p_C = BY_LETTERS.probabilities(np.array([near.features for near in found]))
+        return _sorted(found, p_C)
 
 
 def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggester: Suggester) -> pa.ListArray:
