@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,23 @@ class ElectraShape:
     types: int
     activation: str
     epsilon: float
+
+
+class Network(Protocol):
+    """What an engine runs: a bundle's discriminator, or the body of its generator.
+
+    Attributes:
+        config: The shape.
+        embedding_layer: Whose hidden states `Engine.forward` sums up.
+    """
+
+    @property
+    def config(self) -> ElectraShape: ...  # noqa: D102
+    @property
+    def embedding_layer(self) -> int: ...  # noqa: D102
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors, by the names of electra.tensor_shapes."""
 
 
 def parse_config(config: dict[str, Any], *, where: Path) -> ElectraShape:

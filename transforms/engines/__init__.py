@@ -10,12 +10,12 @@ ranges are static.
 import importlib.util
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.electra import ElectraShape
+from rtdscan.transforms.electra import Network
 from rtdscan.transforms.errors import EngineError
 from rtdscan.transforms.settings import EngineName, Precision
 
@@ -24,23 +24,6 @@ if TYPE_CHECKING:
 
 SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("int8", "bfloat16", "float32"), "torch": ("bfloat16", "float32")}
 """Precisions of each engine, fastest first."""
-
-
-class Network(Protocol):
-    """What an engine runs: a bundle's discriminator, or the body of its generator.
-
-    Attributes:
-        config: The shape.
-        embedding_layer: Whose hidden states `Engine.forward` sums up.
-    """
-
-    @property
-    def config(self) -> ElectraShape: ...  # noqa: D102
-    @property
-    def embedding_layer(self) -> int: ...  # noqa: D102
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The tensors, by the names of electra.tensor_shapes."""
 
 
 class Engine(Protocol):

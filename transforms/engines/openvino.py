@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.electra import ElectraShape
-from rtdscan.transforms.engines import Network
+from rtdscan.transforms.electra import ElectraShape, Network
 from rtdscan.transforms.engines.quantised import COPIES, InputMap, Ranges, input_of, input_sizes, map_input, quantise
 from rtdscan.transforms.errors import EngineError
 

@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rtdscan.transforms.electra import ElectraShape
-from rtdscan.transforms.engines import Network
+from rtdscan.transforms.electra import ElectraShape, Network
 from rtdscan.transforms.errors import EngineError
 
 ROWS = 16
