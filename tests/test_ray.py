@@ -90,6 +90,31 @@ def test_the_bytes_are_those_of_one_machine_and_both_nodes_work(
     )
 
 
+LOADED = """
+    import sys
+    from rtdscan.transforms import task
+    run = task.run_task
+    def told(*args):
+        done = run(*args)
+        with open({log!r}, "w") as log:
+            log.write(" ".join(name for name in ("openvino", "torch", "transformers") if sys.modules.get(name)))
+        return done
+    task.run_task = told
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_with_openvino_loads_no_torch(tmp_path: Path, case: Case) -> None:
+    alone, log = Rays(tmp_path), tmp_path / "loaded"
+    try:
+        alone.add_node(LOADED.format(log=str(log)))
+        sets = alone.sets("engine=openvino", "precision=float32")
+        assert scan_in(case, tmp_path / "out", *sets) == 0
+    finally:
+        alone.close()
+    assert log.read_text() == "openvino"
+
+
 # Deaths
 
 

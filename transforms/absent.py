@@ -5,21 +5,22 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
+@dataclass(frozen=True)
 class _Absent(MetaPathFinder):
     """Finds nothing, and says so before other finders are asked."""
 
-    def __init__(self, packages: frozenset[str]) -> None:
-        self._packages = packages
+    packages: frozenset[str]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname.partition(".")[0] in self._packages:
+        if fullname.partition(".")[0] in self.packages:
             raise ModuleNotFoundError(f"No module named {fullname!r} (kept out of this process)", name=fullname)
         return None
 
@@ -27,6 +28,8 @@ class _Absent(MetaPathFinder):
 def keep_out(*packages: str) -> None:
     """Make packages look as if they were not installed, in this process from now on; those already imported stay.
 
-    Only for processes that run nothing but this program: never call it in a user's.
+    Only for processes that run nothing but this program: never call it in a user's. Again it does nothing.
     """
-    sys.meta_path.insert(0, _Absent(frozenset(packages)))
+    absent = _Absent(frozenset(packages))
+    if packages and absent not in sys.meta_path:
+        sys.meta_path.insert(0, absent)

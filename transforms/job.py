@@ -50,6 +50,11 @@ class Job:
     generator: str | None = None
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Packages that workers of this scan have no use for, though something may import them (see absent.py)."""
+        return ("torch", "transformers", "scipy") if self.settings.engine == "openvino" else ()
+
+    @property
     def scoring(self) -> str:
         """Digest of all that changes scores (see records.Fingerprint)."""
         settings = self.settings

@@ -280,8 +280,8 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
     job: Task = pipe.recv()
-    if isinstance(job, Job) and job.settings.engine == "openvino":
-        keep_out("torch", "transformers", "scipy")
+    if isinstance(job, Job):
+        keep_out(*job.unused)
     from rtdscan.transforms.child import prepare, run_units
 
     prepare(job)

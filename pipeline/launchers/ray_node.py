@@ -44,8 +44,11 @@ def run_on_node(wanted: str, mark: str, payload: bytes | None) -> dict[str, Any]
             return {"node": node, "error": told, "done": []}
         if payload is None:
             return {"node": node, "error": None, "done": []}
+        from rtdscan.transforms.absent import keep_out
         from rtdscan.transforms.task import run_task
 
-        return {"node": node, "error": None, "done": [asdict(done) for done in run_task(pickle.loads(payload))]}
+        task = pickle.loads(payload)
+        keep_out(*task.job.unused)  # a Ray worker runs nothing but this scan's tasks
+        return {"node": node, "error": None, "done": [asdict(done) for done in run_task(task)]}
     except RtdscanError as error:
         return {"node": node, "error": str(error), "done": []}
