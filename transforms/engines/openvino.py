@@ -8,7 +8,7 @@ batch, little is padded, and OpenVINO, which prepares kernels for each new shape
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,10 @@ from openvino import opset13 as ops  # noqa: E402
 
 STEP = 16
 """Widths are multiples of this many tokens: a register of float32, and what attention kernels handle without a rest."""
+
+TOKENS = 1024
+"""Tokens that run together at most: what goes from layer to layer then stays in a core's second-level cache (1 MiB
+here). Per CPU second int8 ran 5 % more tokens of the bundled model than with 4096, bfloat16 2 %."""
 
 _HINTS = {"float32": ("f32",), "bfloat16": ("bf16",), "int8": ("bf16", "f32")}
 """What runs all that is not a linear layer of int8: attention, norms, activations; the first that this CPU has."""
@@ -89,8 +93,7 @@ class OpenVinoEngine:
         logits_BT = np.zeros(ids_BT.shape, np.float32)
         pooled_BD = np.zeros((len(ids_BT), self.dims), np.float32)
         widths_B = np.minimum(-(-lengths_B // STEP) * STEP, self._positions)
-        for width in np.unique(widths_B).tolist():
-            rows_n = np.flatnonzero(widths_B == width)
+        for width, rows_n in _alike(widths_B):
             kept = min(width, ids_BT.shape[1])
             there_nW = np.arange(width) < lengths_B[rows_n, None]
             ids_nW, weights_nW = np.zeros(there_nW.shape, np.int32), np.zeros(there_nW.shape, np.float32)
@@ -115,6 +118,14 @@ class OpenVinoEngine:
                 raise MemoryError(f"{ids_nW.size} tokens at once are too many for this machine") from error
             raise
         return results[0], results[1]
+
+
+def _alike(widths_B: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Rows that run together, with their width."""
+    for width in np.unique(widths_B).tolist():
+        rows_n = np.flatnonzero(widths_B == width)
+        most = max(1, TOKENS // width)
+        yield from ((width, rows_n[at : at + most]) for at in range(0, len(rows_n), most))
 
 
 def compile_model(model: Any, *, precision: str, threads: int) -> Any:
