@@ -51,7 +51,7 @@ def tried(text: str, *, suggestions: list[str]) -> Tried:
     marks = [{"start": 0, "end": 3, "score": 0.25}, {"start": 4, "end": 7, "score": 0.875}]
     row = {
         "status": "ok", "reason": None, "score": 0.5, "words": marks, "tokens": marks,
-        "spans": [{**marks[1], "suggestions": suggestions}],
+        "spans": [{**marks[1], "suggestions": suggestions, "probabilities": [0.75, 0.125][: len(suggestions)]}],
     }  # fmt: skip
     return Tried(text, row, 0.5, 0.01)
 
@@ -61,7 +61,7 @@ def test_words_carry_their_probabilities_and_suggestions() -> None:
     assert 'data-p="0.875000" data-tip="0.875" tabindex="-1">teh</span>' in html
     assert 'data-p="0.250000"' in html
     assert "&lt;b&gt;" in html
-    assert "<bdi>the</bdi> <bdi>&lt;i&gt;tea</bdi>" in html
+    assert "<bdi>the</bdi> <small>0.75</small> <bdi>&lt;i&gt;tea</bdi> <small>0.12</small>" in html
     assert "Instead" not in words(tried("the teh <b>", suggestions=[]))
     assert "4–7" in tokens(tried("the teh", suggestions=[]))
     assert "0.875" in tokens(tried("the teh", suggestions=[]))
