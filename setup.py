@@ -34,8 +34,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",  # figures of the report
         "numpy>=2",
-        # The fastest engine on a CPU (Apache-2.0, 60 MB): a first scan without it takes twice as long. Wheels that run int8
-        # well are for x86; elsewhere it is the extra `openvino`.
+        # The fastest engine on an x86 CPU (Apache-2.0, 60 MB): a first scan without it takes twice as long.
         'openvino>=2025.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
         "prometheus-client>=0.20",
         "pyarrow>=18,<26",  # Beam 2.77 pins the upper bound

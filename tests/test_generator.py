@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_bundle, tiny_config, tiny_vocabulary
 from transformers import ElectraConfig, ElectraForMaskedLM
 
+from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.training.models import load_generator as load_for_training
+from rtdscan.pipeline.training.refill import Refill
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.candidates import GUESSED
+from rtdscan.transforms.corruption.generator import generated
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.gaps import LONGEST, GapReader, Reading, load_reader
 from rtdscan.transforms.generator import DOWN, FOLDER, UP, Filled, Gap, generator_digest, load_generator
@@ -254,6 +258,47 @@ def test_a_model_without_a_lexicon_suggests_by_its_generator(bundle: Path) -> No
 def test_only_what_reads_in_context_has_the_generator(bundle: Path) -> None:
     assert Scorer.load(str(bundle), settings=settings_of()).gaps is None
     assert load_reader(load_bundle(str(make_tiny_bundle(bundle.parent / "alone"))), settings=settings_of()) is None
+
+
+# --- it refills texts ---
+
+
+def test_a_refilled_text_is_a_function_of_text_and_seed(bundle: Path) -> None:
+    refill = Refill.of(load_bundle(str(bundle)))
+    text = "The Green houses and the river. " * 20 + "\u4e66\u7684 END"
+    tokenizer = load_bundle(str(bundle)).tokenizer()
+    alone, again, other = (refill([text], [seed])[0] for seed in (5, 5, 6))
+    assert alone == again == refill(["a", text], [1, 5])[1]
+    assert alone != other
+    before = tokenizer.encode(text, add_special_tokens=False)
+    assert 0.05 < len(alone) / len(before.ids) < 0.25
+    (made,) = generated([text], sample=refill, seeds=[5])
+    assert {span.kind for span in made.spans} == {"generator"}
+    assert made.restored() == text
+    pieces = dict(zip(before.offsets, before.tokens, strict=True))
+    for start, end, new in alone:
+        assert new
+        assert not new.startswith("##")
+        assert new.lower() != pieces[start, end].removeprefix("##")
+    assert any(new[0].isupper() for start, _, new in alone if text[start].isupper() and new.isalpha())
+    assert refill(["", "\ufffd"], [1, 2])[0] == []
+
+
+def test_a_model_without_a_generator_can_not_refill(tiny_bundle: Path) -> None:
+    with pytest.raises(UserError, match="has none"):
+        Refill.of(load_bundle(str(tiny_bundle)))
+
+
+def test_evaluate_measures_on_its_samples(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"text": ["the house is by the river and the people see it"] * 20}), tmp_path / "a.parquet")
+    (tmp_path / "mixture.yaml").write_text("kinds: {generator: 1}\nclean: 0\n")
+    corrupt = ["--corrupt", str(tmp_path / "mixture.yaml"), "--json", "--set", "draws=20"]
+    assert main(["evaluate", str(tmp_path / "a.parquet"), "--model", str(bundle), *corrupt]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["words"]["model"]["all"]["wrong"] < 0.3 * found["words"]["model"]["all"]["words"]
+    alone = make_tiny_bundle(tmp_path / "alone")
+    assert main(["evaluate", str(tmp_path / "a.parquet"), "--model", str(alone), *corrupt]) == 2
+    assert "pretrain-generator" in capsys.readouterr().err
 
 
 def test_another_generator_has_another_digest(bundle: Path, tmp_path: Path) -> None:

@@ -278,6 +278,11 @@ def test_low_rank_is_for_a_finished_discriminator(corpus: Path, finished: tuple[
             pretrain([str(corpus)], str(tmp_path / "model"), tiny_config(start=str(start), **changes))
 
 
+def test_the_generator_is_no_kind_of_damage_in_training(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"objective\.corrupted"):
+        pretrain([str(corpus)], str(tmp_path / "model"), tiny_config(corruption={"kinds": {"generator": 1}}))
+
+
 def test_a_run_on_recorded_batches(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
     start, _ = finished
     config = tiny_config(start=str(start), steps=8, feed={"recorded": str(tmp_path / "recorded")})

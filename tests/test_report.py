@@ -154,9 +154,7 @@ def test_excerpts_mark_the_words_they_should(spaces: list[tuple[int, int, float]
 
 def test_an_excerpt_of_a_huge_word_is_short() -> None:
     text = "a " + "x" * 10_000 + " b"
-    spans = [
-        {"start": 2, "end": 10_002, "score": 0.9, "suggestions": ["y" * 5000] * 50, "probabilities": [0.02] * 50}
-    ]
+    spans = [{"start": 2, "end": 10_002, "score": 0.9, "suggestions": ["y" * 5000] * 50, "probabilities": [0.02] * 50}]
     (excerpt,) = make_excerpts(lambda start, end: text[start:end], spans, n_chars=len(text), n=5)
     assert [s.text[:1] for s in excerpt.stretches] == ["a", "x", " "]
     assert "[… 9," in excerpt.stretches[1].text

@@ -17,6 +17,7 @@ from rtdscan.pipeline.detection.verdicts import is_verdicts, labels_of, read_ver
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import describe, find_text_column
 from rtdscan.transforms.corruption import REGISTRY
+from rtdscan.transforms.corruption.generator import Sample
 from rtdscan.transforms.corruption.mixture import Mixture
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import WorkUnit
@@ -134,7 +135,13 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
 
 
 def corrupt_corpus(
-    inputs: Sequence[str], mixture: MixtureSettings, *, seed: int, text: str | None = None, documents: int | None = None
+    inputs: Sequence[str],
+    mixture: MixtureSettings,
+    *,
+    seed: int,
+    text: str | None = None,
+    documents: int | None = None,
+    sample: Sample | None = None,
 ) -> Labelled:
     """Corrupt a clean corpus.
 
@@ -144,6 +151,7 @@ def corrupt_corpus(
         seed: Of the choice of documents and of the errors.
         text: Text column; default: the only one.
         documents: So many, chosen at random over the corpus; None: all.
+        sample: The generator, where the kinds have it.
 
     Raises:
         UserError: There is no such file or column.
@@ -151,7 +159,7 @@ def corrupt_corpus(
     texts = sample_texts(inputs, text=text, documents=documents, seed=seed)
     if not texts:
         raise UserError(f"{', '.join(inputs)}: holds no text")
-    corrupted = Mixture(mixture).corrupt_all(texts, seed=seed)
+    corrupted = Mixture(mixture, sample=sample).corrupt_all(texts, seed=seed)
     wrong = [(at, s.start, s.end, s.kind) for at, made in enumerate(corrupted) for s in made.spans]
     source = {
         "data": [str(path) for path in inputs],

@@ -13,11 +13,12 @@ from rtdscan.pipeline.detection.evidence import Evidence, gather
 from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_labelled
 from rtdscan.pipeline.detection.settings import CalibrateConfig, EvaluateConfig
 from rtdscan.pipeline.detection.truth import Truth, label_words
-from rtdscan.transforms.bundle import Bundle
+from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.corruption.generator import Sample
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.lexicon import LEXICON_FILE, Lexicon, read_lexicon
 from rtdscan.transforms.scorer import Scorer
-from rtdscan.transforms.settings import MixtureSettings, ScoreSettings
+from rtdscan.transforms.settings import GENERATOR, MixtureSettings, ScoreSettings
 
 EASIER = (
     "these errors were made by a program, and real ones are harder to find: expect lower figures and a lower precision "
@@ -82,8 +83,18 @@ def read_or_corrupt(args: argparse.Namespace, config: EvaluateConfig | Calibrate
         if args.corrupt.endswith(".parquet"):
             raise UserError(f"--corrupt {args.corrupt}: takes a MIXTURE.yaml or `default`; name the corpus before it")
         mixture = load_config(MixtureSettings, files=[Path(args.corrupt)])
+    sample: Sample | None = None
+    if mixture.kinds.get(GENERATOR):
+        from rtdscan.pipeline.training.refill import Refill
+
+        sample = Refill.of(load_bundle(args.model))
     return corrupt_corpus(
-        args.labelled, mixture, seed=args.seed, text=config.input.text, documents=config.input.documents
+        args.labelled,
+        mixture,
+        seed=args.seed,
+        text=config.input.text,
+        documents=config.input.documents,
+        sample=sample,
     )
 
 

@@ -37,6 +37,7 @@ from rtdscan.pipeline.training.vocabulary import train_vocabulary
 from rtdscan.transforms import storage
 from rtdscan.transforms.engines import has_bfloat16
 from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.settings import GENERATOR
 
 SETTINGS = "pretrain.json"
 VOCABULARY = "vocabulary.json"
@@ -232,6 +233,11 @@ def _feed(
 
 def _check_folder(folder: Path, config: PretrainConfig) -> None:
     """See that MODEL is ours and was made with these options; nothing is written."""
+    if config.corruption.kinds.get(GENERATOR):
+        raise UserError(
+            f"corruption.kinds: {GENERATOR} is for `evaluate` and `calibrate`; in training the generator refills the "
+            "windows that are not damaged, see objective.corrupted"
+        )
     if config.objective.discriminator == 0 and config.generator.frozen:
         raise UserError("objective.discriminator is 0 and generator.frozen is true: nothing would be trained")
     if folder.exists() and not folder.is_dir():
