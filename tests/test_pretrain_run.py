@@ -261,11 +261,14 @@ def test_a_generator_of_low_rank_is_learned_beside_a_discriminator_that_stays(
     shared = load_file(start / "model.safetensors")["electra.embeddings.word_embeddings.weight"].float()
     assert torch.equal(tensors["generator_lm_head.weight"], shared)
     # It serves to train the model further, at once and without its folder's neighbours being asked for.
-    frozen = tiny_config(start=str(pair), steps=2, generator={"model": str(pair / "generator"), "frozen": True})
+    frozen = tiny_config(start=str(pair), steps=2, generator={"model": "own", "frozen": True})
     pretrain([str(corpus)], str(tmp_path / "model"), frozen)
     assert read_metrics(tmp_path / "model")[-1]["mlm_loss"] == pytest.approx(lines[-1]["mlm_loss"], abs=1.0)
     with pytest.raises(UserError, match="folder above"):
         load_generator(tmp_path / "made")
+    shutil.rmtree(pair / "generator")
+    with pytest.raises(UserError, match="`own` needs"):
+        pretrain([str(corpus)], str(tmp_path / "other"), frozen)
 
 
 def test_low_rank_is_for_a_finished_discriminator(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:

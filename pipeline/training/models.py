@@ -19,9 +19,10 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from rtdscan.pipeline.training.settings import GeneratorSettings, PretrainConfig
 from rtdscan.pipeline.training.start import Start, electra_names, find_start, load_tensors
 from rtdscan.transforms.errors import UserError
-from rtdscan.transforms.generator import complete
+from rtdscan.transforms.generator import FOLDER, complete
 
-START = "start"
+START, OWN = "start", "own"
+"""Values of generator.model that are no path."""
 
 
 class LowRankLinear(nn.Linear):
@@ -186,6 +187,10 @@ def _narrow(shape: dict[str, Any], settings: GeneratorSettings) -> dict[str, Any
 
 
 def _made_before(model: str, start: Start, *, dropout: float, attention: str) -> Any:
+    if model == OWN:
+        if start.path is None or not (start.path / FOLDER / "model.safetensors").is_file():
+            raise UserError(f"generator.model: `own` needs a `start` that has a generator (a folder `{FOLDER}` in it)")
+        return load_generator(start.path / FOLDER, dropout=dropout, attention=attention)
     if model != START:
         return load_generator(Path(model).expanduser(), dropout=dropout, attention=attention)
     if not start.weights:

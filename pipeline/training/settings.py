@@ -50,8 +50,8 @@ class GeneratorSettings(Section):
     )
     model: str | None = Field(
         None,
-        description="a generator that was made before (its own embeddings, not tied), or `start`: as wide as the "
-        "encoder that training starts from and with its weights; default: narrow, new and tied",
+        description="a generator that was made before (its own embeddings, not tied); `own`: the start's; `start`: as "
+        "wide as the encoder that training starts from, with its weights; default: narrow, new and tied",
     )
     frozen: bool = Field(False, description="do not train it; for a `generator.model` that was made before")
     rank: int | None = Field(
