@@ -915,6 +915,7 @@ def test_status_1_of_a_process(tmp_path: Path, tiny_bundle: Path, output: Path) 
     ran = process(tiny_bundle, folder, output)
     assert ran.status == 1
     assert f"{folder}/b.parquet is not Parquet; all that could be read is done" in ran.told
+    assert ", 1 worker " in ran.out
     assert attributes(output).num_rows == 5
     assert list(reasons(output)) == ["b.parquet"]
     whole(output)

@@ -333,12 +333,12 @@ def test_nodes_whose_cpus_others_use(
     try:
         held = tmp_path / "held"
         until(lambda: held.exists() and held.stat().st_size == len(rays.nodes))
-        assert scan_in(case, tmp_path / "out", *rays.sets("ray.wait_seconds=6")) == 1
+        assert scan_in(case, tmp_path / "out", *rays.sets("ray.wait_seconds=2")) == 1
     finally:
         other.kill()
         other.wait()
     said = capsys.readouterr().err
-    assert f"rtdscan: no task could begin within 6 s on the Ray cluster at {rays.address}, where 0 of 2 CPUs" in said
+    assert f"rtdscan: no task could begin within 2 s on the Ray cluster at {rays.address}, where 0 of 2 CPUs" in said
     assert said.count("\n") == 1
 
 
