@@ -33,7 +33,7 @@ FIRST = (
     "test_clean.py",
     "test_scan.py",
 )
-"""Files that take long, slow tests included: begun first, so that all processes of `pytest -n` end at about one time."""
+"""Files that take long, slow tests included: begun first, so that the processes of `pytest -n` end together."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
