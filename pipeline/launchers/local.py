@@ -247,7 +247,8 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
             _serve(pipe)
         except RtdscanError as error:
             pipe.send(error)
-        except (MemoryError, ImportError, OSError) as error:  # this process is at fault, another one may do
+        # This process is at fault, another one may do. SystemError: compiled modules that ran out of memory say that.
+        except (MemoryError, ImportError, OSError, SystemError) as error:
             pipe.send(f"{type(error).__name__}: {error}")
         except Exception as error:
             pipe.send(RtdscanError(f"a worker failed: {type(error).__name__}: {error}"))
