@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 from rays import SLOW, Rays, raylet_of
 from test_kills import (
     DIE_OF_POISON,
+    ENGINES,
     POISON,
     Case,
     check_finished,
@@ -154,7 +155,7 @@ def test_a_document_that_kills_its_workers_is_marked_and_no_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtdscan.pipeline.launchers.local.run_local", run_here)
         assert case.scan_here(expected, *sets) == {"scored": 4}
-    node = rays.add_node(DIE_OF_POISON)
+    node = rays.add_node(ENGINES["torch"] + DIE_OF_POISON)
     others = [other for other in rays.nodes if other is not node]
     for other in others:
         rays.kill_node(other)
