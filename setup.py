@@ -71,6 +71,7 @@ setup(
             "pytest>=8",
             "pytest-cov>=6",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",  # the tests on several cores
             "ruff>=0.9",
             "scikit-learn>=1.5",  # the yardstick of our own metrics
             "selenium>=4.20",  # drives the headless Chromium that looks at the report

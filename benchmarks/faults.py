@@ -33,22 +33,8 @@ FILES, ROWS = 4, 60
 RAY_MEMORY = 80 << 20
 UNITS_MB = 0.002
 WORDS = (
-    "the",
-    "old",
-    "house",
-    "stood",
-    "at",
-    "end",
-    "of",
-    "a",
-    "road",
-    "and",
-    "nobody",
-    "had",
-    "lived",
-    "there",
-    "for",
-)
+    "the", "old", "house", "stood", "at", "end", "of", "a", "road", "and", "nobody", "had", "lived", "there", "for"
+)  # fmt: skip
 
 
 @dataclass

@@ -46,7 +46,7 @@ class Sizes:
     unit: float = 4.0
 
 
-QUICK = Sizes(base=1, factor=4, row_group=8, row_group_share=0.5, document=2, unit=0.25)
+QUICK = Sizes(base=0.5, factor=4, row_group=4, row_group_share=0.5, document=1, unit=0.125)
 
 Case = tuple[str, Callable[[Path, Sequence[str], Sizes], None], float]
 """Name, what makes its files, and the share of it that is scanned."""

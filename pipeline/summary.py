@@ -106,7 +106,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     table.add_row("flags", summary.precision_note or "their precision was not measured; see `rtdscan calibrate`")
     table.add_row("decisions", decisions or "none")
     table.add_row("scores", f"0 {blocks(tally.scores)} 1   mean {metrics['mean_score']:.4f}")
-    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {summary.workers} workers")
+    workers = f"{summary.workers} worker{'s' if summary.workers != 1 else ''}"
+    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {workers}")
     if summary.chosen:
         table.add_row("precision", summary.chosen)
     table.add_row("time", f"{summary.seconds:,.1f} s{speed}")

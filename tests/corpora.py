@@ -1,7 +1,10 @@
 """Small corpora for tests, and ways to run the scan on them."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,7 +61,32 @@ def options(bundle: Path, *more: str) -> list[str]:
     return [part for option in (*sets, *more) for part in ("--set", option)]
 
 
-Launch = Callable[..., list[Done]]
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended.
+
+    Attributes:
+        status: Exit status.
+        out, err: What it said.
+    """
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def told(self) -> str:
+        """The one line on stderr."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("rtdscan: ")
+        return line
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one line on stdout, an object."""
+        (line,) = self.out.splitlines()
+        found: dict[str, Any] = json.loads(line)
+        return found
 
 
 def run_here(

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from corpora import options, run_here, write_corpus
+from corpora import Ran, options, run_here, write_corpus
 from test_cleaning_rows import odd_table
 from workers import make_unit
 
@@ -70,27 +70,6 @@ def own(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> C
     case = Case(write_corpus(tmp_path / "corpus"), tmp_path / "out", tmp_path / "cleaned")
     assert main(["scan", str(case.corpus), str(case.output), *options(tiny_bundle)]) == 0
     return case
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> str:
-        (line,) = self.err.splitlines()
-        assert line.startswith("rtdscan: ")
-        return line
-
-    @property
-    def json(self) -> dict[str, Any]:
-        (line,) = self.out.splitlines()
-        found: dict[str, Any] = json.loads(line)
-        return found
 
 
 Clean = Callable[..., Ran]

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as encryption
 import pytest
-from corpora import attributes, options, run_here, shards, table, text, write_corpus
+from corpora import Ran, attributes, options, run_here, shards, table, text, write_corpus
 from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import main
@@ -30,22 +29,6 @@ from rtdscan.transforms.shards import read_stamp
 pytestmark = pytest.mark.usefixtures("in_process")
 
 LOCAL = "rtdscan.pipeline.launchers.local.run_local"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> str:
-        """The one line on stderr."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("rtdscan: ")
-        return line
 
 
 @pytest.fixture
@@ -932,6 +915,7 @@ def test_status_1_of_a_process(tmp_path: Path, tiny_bundle: Path, output: Path) 
     ran = process(tiny_bundle, folder, output)
     assert ran.status == 1
     assert f"{folder}/b.parquet is not Parquet; all that could be read is done" in ran.told
+    assert ", 1 worker " in ran.out
     assert attributes(output).num_rows == 5
     assert list(reasons(output)) == ["b.parquet"]
     whole(output)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,24 +34,33 @@ POISON = "moon"  # a piece of the tiny tokenizer, in none of the other texts
 
 DIE_AT_START = "os.kill(os.getpid(), signal.SIGKILL)"
 NO_MEMORY = "import resource; resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))"
+ENGINES = {
+    "torch": """
+    from rtdscan.transforms.engines.torch import TorchEngine as Engine""",
+    "openvino": """
+    from rtdscan.transforms.engines.openvino import OpenVinoEngine as Engine""",
+}
+"""Name -> code of a hook that names its class."""
+
+ENGINE = "openvino" if find_spec("openvino") else "torch"
+"""Of scans whose workers are started again and again: without torch a start costs half."""
+
 DIE_OF_POISON = f"""
-    from rtdscan.transforms.engines.torch import TorchEngine
-    forward = TorchEngine.forward
+    forward = Engine.forward
     def poisoned(self, ids_BT, lengths_B, weights_BT):
         if (ids_BT == {tiny_vocabulary()[POISON]}).any():
             os.kill(os.getpid(), signal.SIGKILL)
         return forward(self, ids_BT, lengths_B, weights_BT)
-    TorchEngine.forward = poisoned
+    Engine.forward = poisoned
 """
 HANG = """
     import time
-    from rtdscan.transforms.engines.torch import TorchEngine
-    forward, calls = TorchEngine.forward, []
+    forward, calls = Engine.forward, []
     def hanging(self, *args):
         calls.append(1)
         time.sleep(600 if len(calls) > 20 else 0)
         return forward(self, *args)
-    TorchEngine.forward = hanging
+    Engine.forward = hanging
 """
 
 
@@ -97,6 +107,7 @@ class Case:
     corpus: Path
     expected: Path
     bundle: Path
+    engine: str = "torch"
 
     @contextmanager
     def scanning(self, output: Path, *sets: str, hook: str = "") -> Iterator[Running]:
@@ -114,7 +125,7 @@ class Case:
         command = [sys.executable, "-m", "rtdscan.pipeline", "scan", str(self.corpus), str(output)]
         with open(folder / "stderr", "ab") as said:
             process = subprocess.Popen(
-                [*command, *options(self.bundle, "workers=2", *sets)],
+                [*command, *options(self.bundle, f"engine={self.engine}", "workers=2", *sets)],
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])},
@@ -130,7 +141,7 @@ class Case:
 
     def scan_here(self, output: Path, *sets: str) -> dict[str, int]:
         """Scan in this process (needs the fixture `in_process`); returns units by outcome."""
-        assert main(["scan", str(self.corpus), str(output), *options(self.bundle, *sets)]) == 0
+        assert main(["scan", str(self.corpus), str(output), *options(self.bundle, f"engine={self.engine}", *sets)]) == 0
         return json.loads((output / "run.json").read_text())["summary"]["units"]
 
 
@@ -173,7 +184,7 @@ def check_finished(output: Path, expected: Path) -> None:
     assert not [name for name in names if ".tmp-" in name or ".attempts" in name]
 
 
-def make_case(folder: Path, bundle: Path, *, rows: int) -> Case:
+def make_case(folder: Path, bundle: Path, *, rows: int, engine: str = "torch") -> Case:
     """Three files in two folders, ten rows a unit, scanned without disturbance."""
     from corpora import run_here
 
@@ -182,7 +193,7 @@ def make_case(folder: Path, bundle: Path, *, rows: int) -> Case:
         part = table(at * rows, rows)
         short = pa.array([text and text[:100] for text in part["text"].to_pylist()], pa.string())
         pq.write_table(part.set_column(2, "text", short), folder / "corpus" / f"{name}.parquet", row_group_size=200)
-    case = Case(folder / "corpus", folder / "expected", bundle)
+    case = Case(folder / "corpus", folder / "expected", bundle, engine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtdscan.pipeline.launchers.local.run_local", run_here)
         assert case.scan_here(case.expected) == {"scored": len(paths_of(case.expected))}
@@ -192,7 +203,7 @@ def make_case(folder: Path, bundle: Path, *, rows: int) -> Case:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Case:
     """A case of many units."""
-    case = make_case(tmp_path_factory.mktemp("case"), tiny_bundle, rows=1200)
+    case = make_case(tmp_path_factory.mktemp("case"), tiny_bundle, rows=1200, engine=ENGINE)
     assert len(paths_of(case.expected)) >= UNITS
     return case
 
@@ -238,7 +249,7 @@ def test_a_launcher_that_is_told_to_end_takes_its_workers_along(
     case: Case, tmp_path: Path, end: signal.Signals
 ) -> None:
     output = tmp_path / "out"
-    with case.scanning(output, hook=HANG) as running:  # they don't look at their pipe
+    with case.scanning(output, hook=f"{ENGINES[ENGINE]}{HANG}") as running:  # they don't look at their pipe
         running.until_shards(5)
         assert len(running.workers()) == 2
         if end == signal.SIGINT:
@@ -338,10 +349,10 @@ def test_documents_that_kill_their_worker_are_marked_and_no_others(tiny_bundle: 
     b = poisoned(60, 40, at={25: twice, 33: twice})
     pq.write_table(a, corpus / "a.parquet", row_group_size=20)
     pq.write_table(b, corpus / "b.parquet", row_group_size=20)
-    case = Case(corpus, expected, tiny_bundle)
+    case = Case(corpus, expected, tiny_bundle, ENGINE)
     sets = ["unit.text_mb=1"]
     assert case.scan_here(expected, *sets) == {"scored": 5}  # one a row group
-    with case.scanning(output, *sets, hook=DIE_OF_POISON) as running:
+    with case.scanning(output, *sets, hook=f"{ENGINES[ENGINE]}{DIE_OF_POISON}") as running:
         assert running.wait(180) == 0, running.said.read_text()
     found, wanted = attributes(output), attributes(expected)
     failed = pc.equal(found["status"], "failed")

@@ -12,7 +12,7 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).parent.parent
-VERBS = {"plan", "clean", "read", "infer", "write", "graph", "results", "child"}
+VERBS = {"clean", "read", "infer", "write", "graph", "results", "child"}
 HEAVY = {"apache_beam", "torch", "transformers"}
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workers import make_job, make_unit
 
-from rtdscan.pipeline.launchers import local
+from rtdscan.pipeline.launchers import children, local
 from rtdscan.pipeline.launchers.local import run_local, unit_lists
 from rtdscan.transforms.errors import EngineError, RtdscanError
 from rtdscan.transforms.job import Job
@@ -257,7 +257,7 @@ def test_an_interrupted_scan_leaves_nothing_half_written(job: Job) -> None:
 
 def test_starting_holds_signals_back_but_not_for_long() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with pytest.raises(KeyboardInterrupt), local.undisturbed():
+    with pytest.raises(KeyboardInterrupt), children.undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 

@@ -2,22 +2,16 @@ import io
 import json
 from hashlib import blake2b
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
-from rtdscan.transforms import storage
 from rtdscan.transforms.errors import UserError
-from rtdscan.transforms.plan import BAD, PlanUnits
-from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
-from rtdscan.transforms.units import plan_units
+from rtdscan.transforms.records import InputFile, WorkUnit
 
 
 @pytest.fixture
@@ -51,19 +45,6 @@ def test_plan_of_a_corpus(corpus):
     assert "cut short" in plan.bad[0].reason
     assert "no column 'text'" in plan.bad[1].reason
     assert plan.every == plan.units
-
-
-def test_the_verb_and_its_twin_agree(corpus):
-    entries = storage.expand(str(corpus))
-    planned = [plan_units(entry, text="text", columns=("key",), text_mb=4.0) for entry in entries]
-    bad = [one for one in planned if isinstance(one, BadFile)]
-    units = [unit for one in planned if not isinstance(one, BadFile) for unit in one[1]]
-    assert len(units) == 5
-    assert len(bad) == 2
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        result = pipeline | beam.Create(entries) | PlanUnits(text="text", columns=("key",))
-        assert_that(result.units, equal_to(units), label="units")
-        assert_that(result[BAD], equal_to(bad), label="bad")
 
 
 def test_nothing_readable_names_the_first_reason(corpus):

@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 from rays import SLOW, Rays, raylet_of
 from test_kills import (
     DIE_OF_POISON,
+    ENGINES,
     POISON,
     Case,
     check_finished,
@@ -179,7 +180,7 @@ def test_a_document_that_kills_its_workers_is_marked_and_no_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rtdscan.pipeline.launchers.local.run_local", run_here)
         assert case.scan_here(expected, *sets) == {"scored": 4}
-    node = rays.add_node(DIE_OF_POISON)
+    node = rays.add_node(ENGINES["torch"] + DIE_OF_POISON)
     others = [other for other in rays.nodes if other is not node]
     for other in others:
         rays.kill_node(other)
@@ -358,12 +359,12 @@ def test_nodes_whose_cpus_others_use(
     try:
         held = tmp_path / "held"
         until(lambda: held.exists() and held.stat().st_size == len(rays.nodes))
-        assert scan_in(case, tmp_path / "out", *rays.sets("ray.wait_seconds=6")) == 1
+        assert scan_in(case, tmp_path / "out", *rays.sets("ray.wait_seconds=2")) == 1
     finally:
         other.kill()
         other.wait()
     said = capsys.readouterr().err
-    assert f"rtdscan: no task could begin within 6 s on the Ray cluster at {rays.address}, where 0 of 2 CPUs" in said
+    assert f"rtdscan: no task could begin within 2 s on the Ray cluster at {rays.address}, where 0 of 2 CPUs" in said
     assert said.count("\n") == 1
 
 

@@ -293,6 +293,7 @@ def test_as_a_user_with_all_cores(corpus: Path, tmp_path: Path, tiny_bundle: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "82 (" in done.stdout
+    assert ", 2 workers " in done.stdout
     assert done.stderr == ""
     scan(corpus, tmp_path / "here", tiny_bundle, "output.columns=[source]")
     assert shards(tmp_path / "out") == shards(tmp_path / "here")

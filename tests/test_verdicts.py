@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from people import BASE, START, TEXT, judge
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.detection.labels import read_labelled
@@ -21,10 +22,6 @@ from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings
-
-TEXT = "He goes too school at teh end."
-START = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
-BASE = Verdict("ana", START, "right", "a.parquet", 3, 8, 11, 0.75, True, "d1", "t1", 0, TEXT)
 
 
 def said(*verdicts: tuple[str, str, int, int], base: Verdict = BASE) -> list[Verdict]:
@@ -142,16 +139,10 @@ def test_verdicts_none_of_which_counts_are_refused(tmp_path: Path) -> None:
         read_labelled([str(tmp_path / "verdicts")])
 
 
-def _judge(output: str, reviewer: str, count: int) -> None:
-    verdicts = Verdicts(output)
-    for at in range(count):
-        verdicts.store(replace(BASE, reviewer=reviewer, start=at, end=at + 1, verdict=("right", "wrong")[at % 2]))
-
-
 def test_several_people_at_once_lose_nothing(tmp_path: Path) -> None:
     """Three processes, thirty verdicts each, on the same stretches of one document."""
     context = multiprocessing.get_context("spawn")
-    people = [context.Process(target=_judge, args=(str(tmp_path), f"person {n}", 30)) for n in range(3)]
+    people = [context.Process(target=judge, args=(str(tmp_path), f"person {n}", 30)) for n in range(3)]
     watching = Verdicts(str(tmp_path))
     for person in people:
         person.start()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtdscan.transforms.windows import Windows, cut_windows, join_windows, split_pieces, stitch, token_boundaries
+from rtdscan.transforms.windows import Windows, cut_windows, join_windows, split_pieces, token_boundaries
 from rtdscan.transforms.words import codepoints
 
 
@@ -77,34 +77,11 @@ def test_a_token_is_owned_by_the_window_with_most_context_on_its_shorter_side(
         assert windows[owner][2] <= token < windows[owner][3]
 
 
-@given(cases(), st.booleans())
-def test_stitch_brings_back_every_token_from_its_owner(case: tuple[int, np.ndarray, int, int], padded: bool) -> None:
-    n_tokens, boundary_T, size, overlap = case
-    windows = cut_windows(n_tokens, boundary_T, size=size, overlap=overlap)
-    # The value tells token and window apart: token + 1000 * window.
-    rows = [np.arange(start, end) + 1000 * b for b, (start, end, _, _) in enumerate(as_lists(windows))]
-    expected = [
-        token + 1000 * b for b, (_, _, first, past) in enumerate(as_lists(windows)) for token in range(first, past)
-    ]
-    if padded:
-        array_BT = np.full((len(rows), size), -1)
-        for b, row in enumerate(rows):
-            array_BT[b, : len(row)] = row
-        assert stitch(windows, array_BT).tolist() == expected
-    else:
-        assert stitch(windows, rows).tolist() == expected
-
-
 def test_joined_windows_are_ranges_of_all_tokens() -> None:
     parts = [cut_windows(n_tokens, boundaries(n_tokens, []), size=6, overlap=2) for n_tokens in (0, 7, 0, 3)]
     assert as_lists(join_windows(parts)) == [(0, 6, 0, 5), (4, 7, 5, 7), (7, 10, 7, 10)]
     assert as_lists(join_windows([])) == []
     assert join_windows(parts).start_B.dtype == np.int32
-
-
-def test_stitch_wants_a_row_a_window() -> None:
-    with pytest.raises(ValueError, match="values of 1 windows, expected 2"):
-        stitch(cut_windows(10, boundaries(10, []), size=8), [np.zeros(8)])
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(0, None), (8, 5), (8, -1)])

@@ -11,7 +11,7 @@ records      the elements of the graph and the Arrow schemas, in one place
 storage      read, list and atomically commit on any file system
 units        Parquet footers -> work units; a unit's rows
 words        text -> words, by character offsets
-windows      tokens -> token windows; and back (stitch)
+windows      tokens -> token windows, and which of them owns a token
 batches      windows -> padded batches under a token budget; order can be restored
 electra      the shape and the weights of an ELECTRA checkpoint
 fetch        models from elsewhere -> a local directory
@@ -43,7 +43,6 @@ clean        the verbs of a cleaning
 results      what became of all units, in one file
 child        what a process that was given units does with them
 task         the same in a Ray task, which may be repeated
-plan         the verb before them: files -> units
 
 Two rules, each held by a test that reads the source. `transforms` never imports `pipeline`. Nouns (everything up
 to `cleaning`) are plain Python over arrays and Arrow tables, free of Beam; verbs are thin PTransforms around them.

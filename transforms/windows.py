@@ -1,4 +1,4 @@
-"""Tokens -> windows the network can read, and back.
+"""Tokens -> windows the network can read, and which of them each token belongs to.
 
 A window ends where a sentence ends if one does in its second half; then the next begins there. Where none does, the
 window is full and the next one overlaps it, and each token in the overlap belongs to the window in which it has more
@@ -15,14 +15,11 @@ Shapes: T tokens of a document, B windows, C characters.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.transforms.words import sentence_ends
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +108,6 @@ def join_windows(documents: Sequence[Windows]) -> Windows:
         own_start_B=np.concatenate([windows.own_start_B for windows in documents]) + first_B,
         own_end_B=np.concatenate([windows.own_end_B for windows in documents]) + first_B,
     )
-
-
-def stitch(windows: Windows, value_BT: NDArray[_Scalar] | Sequence[NDArray[_Scalar]]) -> NDArray[_Scalar]:
-    """Every token's value, from the window that owns it.
-
-    Args:
-        windows: The windows of a document.
-        value_BT: `value_BT[b][i]` belongs to token `start_B[b] + i` (no special tokens); a padded array, or an array a
-            window.
-
-    Returns:
-        value_T.
-    """
-    rows = list(value_BT)
-    if len(rows) != len(windows):
-        raise ValueError(f"values of {len(rows)} windows, expected {len(windows)}: one row a window")
-    length_B = np.array([len(row) for row in rows], dtype=np.int64)
-    owned_B = windows.own_end_B - windows.own_start_B
-    # The token's place in all rows laid end to end, less its number in the document.
-    shift_B = np.cumsum(length_B) - length_B - windows.start_B
-    at_T = np.repeat(shift_B, owned_B) + np.arange(owned_B.sum())
-    return np.concatenate(rows)[at_T] if rows else np.asarray(value_BT).reshape(-1)
 
 
 def token_boundaries(codes_C: NDArray[np.uint32], token_start_T: NDArray[np.int32]) -> NDArray[np.bool_]:

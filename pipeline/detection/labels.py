@@ -74,10 +74,6 @@ class Labelled:
         """Whether some labels are verdicts: then of most texts only a few words count, those that were flagged."""
         return "verdicts" in self.source
 
-    def document_kinds(self) -> list[str]:
-        """Kinds among the spans that are to be told of a whole document."""
-        return [kind for kind in sorted(set(self.wrong.kind_S.tolist())) if is_document_kind(kind)]
-
 
 def is_document_kind(kind: str) -> bool:
     """Whether it is a kind of corruption whose words may each be right."""

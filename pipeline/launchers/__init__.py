@@ -1,6 +1,7 @@
 """Who runs the graph. Each launcher gives every unit a result, or raises.
 
 choice       whether the runner that was asked for can do it
+children     how a child process begins and ends
 local        child processes of this machine, replaced when they die
 ray          tasks on a Ray cluster; ray_driver talks to it, ray_node is what it runs on a node
 beam         a Beam runner by name, the graph whole

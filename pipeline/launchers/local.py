@@ -10,20 +10,16 @@ with it (2 workers, SIGKILLed at random: Pebble 5.2 gave up after 3 to 10, concu
 """
 
 import logging
-import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from rtdscan.pipeline.launchers.children import settle, start_child
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.absent import keep_out
 from rtdscan.transforms.errors import RtdscanError
@@ -234,36 +230,15 @@ def _cause(code: int | None) -> str:
 
 
 def _start(job: Task) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=[theirs, os.getpid()], name="rtdscan-worker", daemon=True)
-    try:
-        with undisturbed():
-            process.start()
-    finally:
-        theirs.close()  # so that the pipe ends when the child does
-    worker = _Worker(process, ours)
+    worker = _Worker(*start_child(_work, name="rtdscan-worker"))
     # Through our pipe, not as an argument: `start` would hang if the child died before it read a large one.
     worker.tell(job)
     return worker
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while a process is started; the child inherits that and lets them through."""
-    resource_tracker.ensure_running()  # or `start` does it, which lets both through again (Python 3.10 and 3.11)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
     """What a child does. Beam is imported here, not in the launcher."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the launcher alone
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
+    settle(launcher)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     logging.basicConfig(level=logging.ERROR)  # Beam warns of optional packages when it is imported
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # errors come back as exceptions
@@ -272,7 +247,8 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
             _serve(pipe)
         except RtdscanError as error:
             pipe.send(error)
-        except (MemoryError, ImportError, OSError) as error:  # this process is at fault, another one may do
+        # This process is at fault, another one may do. SystemError: compiled modules that ran out of memory say that.
+        except (MemoryError, ImportError, OSError, SystemError) as error:
             pipe.send(f"{type(error).__name__}: {error}")
         except Exception as error:
             pipe.send(RtdscanError(f"a worker failed: {type(error).__name__}: {error}"))
@@ -288,9 +264,3 @@ def _serve(pipe: "Connection[Message, Any]") -> None:
     while True:
         pipe.send(None)
         run_units(pipe.recv(), job, on_done=pipe.send)
-
-
-def _end_with(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(0.5)
-    os._exit(1)

@@ -5,7 +5,6 @@ driver that died.
 """
 
 import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from rtdscan.pipeline.launchers.local import undisturbed
+from rtdscan.pipeline.launchers.children import start_child
 from rtdscan.pipeline.launchers.ray_driver import Request, drive
 from rtdscan.pipeline.sections import RaySettings
 from rtdscan.transforms import attempts, storage
@@ -76,7 +75,7 @@ def joined(job: Job, *, settings: RaySettings, workers: int | None) -> Iterator[
         RtdscanError: Nobody answers, there is no room for a task, or a node can't take part.
     """
     storage.put_bytes(mark_path(job), job.run.encode())  # not empty: Beam's S3 file system can't put nothing
-    cluster = _start(settings.address)
+    cluster = Cluster(settings.address, *start_child(drive, name="rtdscan-ray"))
     try:
         cluster.pipe.send(Request(_anywhere(job), settings, workers))
         cluster.hear(seconds=JOIN_SECONDS)
@@ -116,18 +115,6 @@ def run_ray(
             done.append(message)
             on_done(message)
     return done
-
-
-def _start(address: str) -> Cluster:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=drive, args=[theirs, os.getpid()], name="rtdscan-ray", daemon=True)
-    try:
-        with undisturbed():
-            process.start()
-    finally:
-        theirs.close()  # so that the pipe ends when the child does
-    return Cluster(address, process, ours)
 
 
 def _anywhere(job: Job) -> Job:

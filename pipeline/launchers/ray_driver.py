@@ -7,9 +7,7 @@ ends the process that it runs in when the cluster goes away.
 import logging
 import os
 import pickle
-import signal
 import socket
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from rtdscan.pipeline.launchers import ray_node
+from rtdscan.pipeline.launchers.children import settle
 from rtdscan.pipeline.launchers.local import unit_lists
 from rtdscan.pipeline.sections import RaySettings
 from rtdscan.transforms import attempts, storage
@@ -67,9 +66,7 @@ def drive(pipe: "Connection[Any, Any]", launcher: int) -> None:
             each Done, and None in the end; or an RtdscanError; or a line for the log.
         launcher: Process to end with.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the launcher alone
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
+    settle(launcher)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)  # Ray's C++ writes here
@@ -318,9 +315,3 @@ def _not_joined(address: str, cause: str) -> RtdscanError:
         f"can't join the Ray cluster at {address}: {cause}; ray.address is host:port of its head (port 6379 unless"
         " `ray start` was told otherwise), and the scan is started on a machine of the cluster"
     )
-
-
-def _end_with(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(0.5)
-    os._exit(1)
