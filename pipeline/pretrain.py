@@ -46,5 +46,8 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model}: {outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
             f"{resumed}{loss}"
         )
-        print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
+        if config.objective.discriminator:
+            print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
+        else:
+            print("next: copy config.json and model.safetensors into a folder `generator` of the model it is for")
     return 0
