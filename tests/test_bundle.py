@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_bundle, tiny_tokenizer, tiny_vocabulary
 
 from rtdscan.transforms import storage
-from rtdscan.transforms.bundle import BundleCard, load_bundle
+from rtdscan.transforms.bundle import DEFAULT, BundleCard, load_bundle
 from rtdscan.transforms.electra import read_weights, tensor_shapes
 from rtdscan.transforms.errors import RtdscanError, UserError
 
@@ -314,6 +314,17 @@ def test_object_store_is_copied_once_and_as_a_whole(store: Path, tmp_path: Path,
     monkeypatch.setattr(storage, "open_read", None)
     assert load_bundle("s3://bucket/model/") == bundle  # nothing is read again
     assert [p.name for p in bundle.path.parent.iterdir()] == [bundle.path.name]
+
+
+def test_all_that_the_bundled_model_has_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {path.relative_to(DEFAULT).as_posix() for path in DEFAULT.rglob("*") if path.is_file()}
+    list_files = storage.list_files
+    monkeypatch.setattr(storage, "list_files", lambda url: list_files(str(DEFAULT)))
+    monkeypatch.setenv("RTDSCAN_CACHE", str(tmp_path / "cache"))
+    bundle = load_bundle("s3://bucket/model")
+    copied = {path.relative_to(bundle.path).as_posix() for path in bundle.path.rglob("*") if path.is_file()}
+    assert copied == there
+    assert bundle.digest == load_bundle("default").digest
 
 
 def test_object_store_with_a_new_model_is_copied_again(store: Path) -> None:

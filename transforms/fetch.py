@@ -25,6 +25,9 @@ MODEL_FILES = (
     "README.md",
     "lexicon*",
     "int8*",
+    "embedding.safetensors",
+    "generator/config.json",
+    "generator/model.safetensors",
 )
 """What is fetched; a repository may hold other formats of the same weights, gigabytes of them."""
 
@@ -110,6 +113,7 @@ def _copy(entries: "Sequence[storage.Entry]", target: Path) -> None:
         whole.mkdir()
         for entry in entries:
             copy = whole / entry.relative
+            copy.parent.mkdir(exist_ok=True)
             with storage.open_read(entry.path) as source, copy.open("wb") as file:
                 while block := source.read(1 << 22):
                     file.write(block)
@@ -123,4 +127,4 @@ def _copy(entries: "Sequence[storage.Entry]", target: Path) -> None:
 
 
 def _is_model_file(relative: str) -> bool:
-    return any(fnmatchcase(relative, pattern) for pattern in MODEL_FILES) and "/" not in relative
+    return any(fnmatchcase(relative, p) and relative.count("/") == p.count("/") for p in MODEL_FILES)
