@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from rtdscan.transforms.bundle import Bundle
-from rtdscan.transforms.generator import Filled, Gap, load_generator
-from rtdscan.transforms.generator import Generator as Network
+from rtdscan.transforms.generator import Filled, Gap, Generator, load_generator
 from rtdscan.transforms.settings import ScoreSettings
 
 LONGEST = 8
@@ -48,7 +47,7 @@ class GapReader:
         bundle: Whose it is.
     """
 
-    generator: Network
+    generator: Generator
     tokenizer: Tokenizer
     bundle: Bundle
 
