@@ -54,10 +54,15 @@ def settle(launcher: int) -> None:
     """What a child does first: leave Ctrl-C to the launcher, let SIGTERM through, and end when the launcher is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
+    end_with(launcher)
 
 
-def _end_with(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(0.5)
-    os._exit(1)
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: a child would wait for ever on a pipe that it holds open itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

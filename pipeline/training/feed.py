@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtdscan.pipeline.launchers.children import end_with
 from rtdscan.pipeline.training.corpus import read_texts
 from rtdscan.pipeline.training.examples import Batch, Maker, Recipe
 from rtdscan.transforms.errors import RtdscanError, UserError
@@ -200,15 +200,8 @@ _worker: tuple[Plan, Maker] | None = None
 def _begin_worker(plan: Plan, parent: int) -> None:
     global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a process a core already
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     _worker = (plan, Maker(plan.recipe))
-
-
-def _end_with(parent: int) -> None:
-    """Without this a pool's processes outlive a killed parent, waiting on a pipe that they hold open themselves."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _work(at: Position) -> list[Batch]:

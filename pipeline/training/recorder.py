@@ -53,7 +53,6 @@ class Recorder:
     def __init__(self, folder: Path, *, step: int) -> None:
         """Forget what is later than `step`."""
         self._path = folder / METRICS
-        self._folder = folder
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         aside = self._path.with_suffix(".half")
         aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
