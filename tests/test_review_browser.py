@@ -290,7 +290,8 @@ def test_flags_are_judged_by_keys_and_stored_at_once(page: Page, output: Path) -
     page.press("r")
     page.wait(lambda: len(stored(output)) == 7)
     assert stored(output)[-1] == ("cy", "right", *places[1])
-    page.type("#reviewer input, #reviewer textarea", "rwn")
+    page.type("#reviewer input, #reviewer textarea", "rwn\n")
+    page.wait(lambda: page.all("#document mark.flag")[1].get_attribute("data-mine") == "")  # nobody's yet
     assert len(stored(output)) == 7  # these were letters of a name
     page.choose("column", "any")
     page.wait(lambda: page.where() == "1–15 of 58 documents")

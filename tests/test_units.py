@@ -69,7 +69,7 @@ def test_at_most_so_many_units_a_row_group(tmp_path):
     entry = write(tmp_path / "t.parquet", pa.table({"text": texts(1000)}))
     planned = plan(entry, text_mb=1e-6)
     assert len(planned) == units.UNITS_PER_ROW_GROUP
-    assert {unit.rows for unit in planned} == {7, 8}  # 1000 / 128 = 7.8
+    assert {unit.rows for unit in planned} == {3, 4}  # 1000 / 256 = 3.9
 
 
 def test_rows_bound_a_unit_where_the_footer_misleads(tmp_path):
