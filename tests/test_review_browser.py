@@ -135,10 +135,10 @@ class Page:
         """An option of a dropdown, with the mouse."""
         self.driver.find_element("css selector", f"#{name} input").click()
         script = (
-            "return [...document.querySelectorAll('ul[role=listbox] li')].filter(e => e.innerText.replace('✓', '')"
-            ".trim() === arguments[0])[0]"
+            "return [...document.querySelectorAll(`#${arguments[1]} ul[role=listbox] li`)].filter(e => "
+            "e.innerText.replace('✓', '').trim() === arguments[0])[0]"
         )
-        found = self.wait(lambda: self.driver.execute_script(script, option))
+        found = self.wait(lambda: self.driver.execute_script(script, option, name))
         self.driver.execute_script(
             "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true, cancelable: true}))", found
         )
