@@ -132,16 +132,24 @@ class Page:
         )
 
     def choose(self, name: str, option: str) -> None:
-        """An option of a dropdown, with the mouse."""
-        self.driver.find_element("css selector", f"#{name} input").click()
+        """An option of a dropdown, with the mouse; again where the page drew the dropdown anew meanwhile."""
         script = (
             "return [...document.querySelectorAll(`#${arguments[1]} ul[role=listbox] li`)].filter(e => "
             "e.innerText.replace('✓', '').trim() === arguments[0])[0]"
         )
-        found = self.wait(lambda: self.driver.execute_script(script, option, name))
-        self.driver.execute_script(
-            "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true, cancelable: true}))", found
-        )
+        until = time.monotonic() + WAIT_SECONDS
+        shown = "return document.querySelector(`#${arguments[0]} input`).value"
+        while time.monotonic() < until:
+            self.driver.find_element("css selector", f"#{name} input").click()
+            found = self.wait(lambda: self.driver.execute_script(script, option, name))
+            self.driver.execute_script(
+                "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true, cancelable: true}))", found
+            )
+            for _ in range(25):
+                if self.driver.execute_script(shown, name) == option:
+                    return
+                time.sleep(0.04)
+        raise AssertionError(f"{name} never became {option}")
 
     def type(self, selector: str, text: str) -> None:
         field = self.driver.find_element("css selector", selector)
