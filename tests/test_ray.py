@@ -364,7 +364,8 @@ def test_nodes_whose_cpus_others_use(
         other.kill()
         other.wait()
     said = capsys.readouterr().err
-    assert f"rtdscan: no task could begin within 2 s on the Ray cluster at {rays.address}, where 0 of 2 CPUs" in said
+    # A node that died a moment ago may be counted still.
+    assert f"rtdscan: no task could begin within 2 s on the Ray cluster at {rays.address}, where 0 of " in said
     assert said.count("\n") == 1
 
 
