@@ -21,9 +21,11 @@ from rtdscan.pipeline.training.refill import Refill
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.candidates import GUESSED
 from rtdscan.transforms.corruption.generator import generated
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.gaps import LONGEST, GapReader, Reading, load_reader
 from rtdscan.transforms.generator import DOWN, FOLDER, UP, Filled, Gap, generator_digest, load_generator
+from rtdscan.transforms.infer import load_scorer
+from rtdscan.transforms.job import Job
 from rtdscan.transforms.near import NearWords
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import EngineName, OutputSettings, ScoreSettings, SuggestSettings, Thresholds
@@ -299,6 +301,22 @@ def test_evaluate_measures_on_its_samples(bundle: Path, tmp_path: Path, capsys: 
     alone = make_tiny_bundle(tmp_path / "alone")
     assert main(["evaluate", str(tmp_path / "a.parquet"), "--model", str(alone), *corrupt]) == 2
     assert "pretrain-generator" in capsys.readouterr().err
+
+
+def test_a_worker_with_another_generator_is_refused(bundle: Path) -> None:
+    digest = load_bundle(str(bundle)).digest
+    reads, letters = (settings_of(model=str(bundle), suggest=SuggestSettings(in_context=on)) for on in (True, False))
+    with pytest.raises(EngineError, match="another generator"):
+        load_scorer(reads.model_dump_json(), digest, None, "0" * 32)
+    assert load_scorer(letters.model_dump_json(), digest).gaps is None
+    assert load_scorer(reads.model_dump_json(), digest, None, generator_digest(load_bundle(str(bundle)))).gaps
+
+
+def test_another_generator_makes_spans_again_and_scores_nothing(bundle: Path) -> None:
+    settings = settings_of(model=str(bundle), thresholds=Thresholds(floor=0.1, flag=0.5, review=0.5, drop=0.9))
+    one, other = (Job("out", "run", "text", None, settings, "b", generator=digest) for digest in ("x", "y"))
+    assert one.scoring == other.scoring
+    assert one.presentation != other.presentation
 
 
 def test_another_generator_has_another_digest(bundle: Path, tmp_path: Path) -> None:

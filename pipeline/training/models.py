@@ -204,7 +204,8 @@ def _made_before(model: str, start: Start, *, dropout: float, attention: str) ->
 
 def _low_rank(config: PretrainConfig, start: Start, discriminator: Any, *, attention: str) -> Networks:
     """A generator that is the start's discriminator but for thin changes and a head; only those are learned."""
-    if config.generator.model != START or config.objective.discriminator or start.kind != "electra":
+    rank = config.generator.rank
+    if rank is None or config.generator.model != START or config.objective.discriminator or start.kind != "electra":
         raise UserError(
             "generator.rank: a generator of low rank is made for a finished discriminator; set generator.model: start, "
             "objective.discriminator: 0, and `start` to an ELECTRA model"
@@ -220,7 +221,7 @@ def _low_rank(config: PretrainConfig, start: Start, discriminator: Any, *, atten
             (own, "query"), (own, "key"), (own, "value"), (out, "dense"), (layer.intermediate, "dense"),
             (layer.output, "dense"),
         ):  # fmt: skip
-            setattr(parent, name, LowRankLinear(getattr(parent, name), config.generator.rank or 1))
+            setattr(parent, name, LowRankLinear(getattr(parent, name), rank))
     return Networks(discriminator, generator, tied=False, frozen=False)
 
 
