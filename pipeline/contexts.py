@@ -24,6 +24,7 @@ class SpanInContext:
         score: Its probability.
         before, words, after: The text.
         suggestions: What may have been meant, best first.
+        sure: How probable each is.
     """
 
     file: str
@@ -33,6 +34,7 @@ class SpanInContext:
     words: str
     after: str
     suggestions: tuple[str, ...] = ()
+    sure: tuple[float, ...] = ()
 
 
 def worst_spans(
@@ -76,4 +78,5 @@ def _in_context(unit: WorkUnit, row: int, span: dict[str, Any], *, text: str) ->
         words=document[start:end],
         after=document[end : end + AROUND],
         suggestions=tuple(span["suggestions"] or ()),
+        sure=tuple(span["probabilities"] or ()),
     )

@@ -122,7 +122,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.spans:
         console.print("worst spans:", highlight=False)
     for span in summary.spans:
-        console.print(_in_context(span), soft_wrap=True)
+        console.print(in_context(span), soft_wrap=True)
     for path, reason in summary.bad[:BAD_SHOWN]:
         told = reason if path in reason else f"{path}: {reason}"
         console.print(f"bad: {told}", highlight=False, markup=False, soft_wrap=True)
@@ -135,12 +135,13 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _in_context(span: SpanInContext) -> Text:
+def in_context(span: SpanInContext) -> Text:
+    """A line about a flagged span: its text in red, what may have been meant and how probable that is."""
     line = Text(f"  {span.score:.3f}  …{one_line(span.before)}")
     line.append(f"[{one_line(span.words)}]", style="bold red")
     line.append(f"{one_line(span.after)}…")
     if span.suggestions:
-        line.append(f"  → {one_line(span.suggestions[0])}", style="green")
+        line.append(f"  → {one_line(span.suggestions[0])} {span.sure[0]:.2f}", style="green")
     line.append(f"  ({span.file} row {span.row})")
     return line
 

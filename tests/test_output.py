@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.output import check, claim, is_output, remove_stale, write_manifest
+from rtdscan.pipeline.summary import in_context
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import MANIFEST, BadFile, Done, InputFile, WorkUnit
@@ -212,3 +215,11 @@ def test_an_empty_manifest_keeps_its_schema(tmp_path: Path) -> None:
     assert found.schema.equals(MANIFEST)
     assert pa.types.is_int64(found.schema.field("first_row").type)
     assert os.listdir(tmp_path) == ["manifest.parquet"]
+
+
+def test_the_worst_spans_are_told_with_how_sure_a_suggestion_is() -> None:
+    span = SpanInContext(
+        "a.parquet", 7, 0.98, "He saw ", "teh", " house", suggestions=("the", "ten"), sure=(0.97, 0.02)
+    )
+    assert str(in_context(span)) == "  0.980  …He saw [teh] house…  → the 0.97  (a.parquet row 7)"
+    assert "→" not in str(in_context(replace(span, suggestions=(), sure=())))
