@@ -11,23 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.softmax import softmax
 from rtdscan.transforms.candidates import FILLED, IN_CONTEXT
 from rtdscan.transforms.gaps import GapReader
-from rtdscan.transforms.near import FEATURES, Near, folded, near_words
+from rtdscan.transforms.near import FEATURES, Near, folded
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import ScoreSettings, SuggestSettings
 from rtdscan.transforms.suggest import Suggester, Suggestion
 
 ALL = SuggestSettings(top_k=5, in_context=True, least=0.0)
 """Five for every span, however improbable."""
-
-RIDGE = 0.0005
-"""Penalty on squared coefficients, per span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,8 @@ def main() -> None:
 
 def _suggester(scorer: Scorer, *, in_context: bool, gaps: GapReader | None) -> Suggester:
     settings = ALL.model_copy(update={"in_context": in_context})
-    return Suggester(near_words(scorer.bundle), settings, judge=scorer.judge, gaps=gaps)
+    words = scorer.lexicon.slips.near if scorer.lexicon else None
+    return Suggester(words, settings, judge=scorer.judge, gaps=gaps)
 
 
 def _rank(found: Sequence[Suggestion], slip: Slip) -> int:
@@ -95,7 +93,7 @@ def _fit_letters(slips: Sequence[Slip], suggester: Suggester) -> None:
     assert suggester.words is not None
     cases = [suggester.words.near(slip.text[slip.start : slip.end]) for slip in slips]
     features = [np.array([near.features for near in found]).reshape(-1, len(FEATURES)) for found in cases]
-    weights = _softmax(features, [_right(found, slip) for found, slip in zip(cases, slips, strict=True)])
+    weights = softmax(features, [_right(found, slip) for found, slip in zip(cases, slips, strict=True)])
     _tell("BY_LETTERS", FEATURES, weights)
 
 
@@ -103,7 +101,7 @@ def _fit_context(slips: Sequence[Slip], suggester: Suggester) -> None:
     """The candidates are those that the ranking by letters in transforms/suggest.py chooses."""
     cases = suggester.in_place([(slip.text, slip.start, slip.end) for slip in slips])
     right = [_right(case.found, slip) for case, slip in zip(cases, slips, strict=True)]
-    weights = _softmax([case.features_CF for case in cases], right)
+    weights = softmax([case.features_CF for case in cases], right)
     told = (*FILLED, *IN_CONTEXT) if suggester.gaps else IN_CONTEXT
     _tell("BY_GENERATOR" if suggester.gaps else "BY_CONTEXT", (*FEATURES, *told), weights)
 
@@ -116,26 +114,6 @@ def _right(found: Sequence[Near], slip: Slip) -> int:
     """Which candidate was meant; -1: none."""
     texts = [near.text for near in found]
     return texts.index(folded(slip.correct)) if folded(slip.correct) in texts else -1
-
-
-def _softmax(features: Sequence[NDArray[np.float64]], right: Sequence[int]) -> NDArray[np.float64]:
-    """Coefficients and the score of "none", by maximum likelihood with a small ridge."""
-    wide = max(one.shape[1] for one in features if len(one))
-    x = [torch.tensor(one, dtype=torch.float64).reshape(-1, wide) for one in features]
-    weights = torch.zeros(wide + 1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        total = RIDGE * weights.square().sum()
-        for one, at in zip(x, right, strict=True):
-            scores = torch.cat([one @ weights[:-1], weights[-1:]])
-            total = total - torch.log_softmax(scores, 0)[at] / len(x)
-        total.backward()
-        return total
-
-    optimiser.step(loss)
-    return weights.detach().numpy()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.transforms import storage
     from rtdscan.transforms.bundle import load_bundle
     from rtdscan.transforms.errors import UserError
-    from rtdscan.transforms.lexicon import LEXICON_FILE, LISTED, read_counts, write_lexicon
+    from rtdscan.transforms.lexicon import LEXICON_FILE, LISTED
+    from rtdscan.transforms.lexicon_file import read_counts, write_lexicon
 
     config = load_config(LexiconConfig, files=args.config, sets=args.set)
     if len(args.paths) < 2:

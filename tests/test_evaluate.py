@@ -12,9 +12,10 @@ from tiny import ENGLISH, make_tiny_bundle
 from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection import baselines
 from rtdscan.pipeline.detection.evidence import gather
-from rtdscan.pipeline.detection.measuring import EASIER, bundle_lexicon
+from rtdscan.pipeline.detection.measuring import EASIER
 from rtdscan.transforms.corruption.wordlist import frequency
-from rtdscan.transforms.lexicon import LEXICON_FILE, write_lexicon
+from rtdscan.transforms.lexicon import LEXICON_FILE
+from rtdscan.transforms.lexicon_file import write_lexicon
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings, Thresholds
 
@@ -60,7 +61,10 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 LEXICAL_CARD = {
-    "readout": {"coefficients": {"largest": 0.7, "rarity_small": 0.3, "title": -0.5, "upper": -1.0}, "intercept": 0.2},
+    "readout": {
+        "coefficients": {"largest": 0.7, "slip": 0.4, "rarity_small": 0.3, "title": -0.5, "upper": -1.0},
+        "intercept": 0.2,
+    },
     "calibration": {"slope": 1.3, "intercept": -0.4},
 }
 
@@ -79,7 +83,7 @@ def test_words_and_probabilities_are_those_of_the_scan(which: str, request: pyte
     settings = ScoreSettings(engine="torch", precision="float32", output=OutputSettings(words=True))
     scorer = Scorer.load(model, settings=settings.model_copy(update={"thresholds": Thresholds(floor=0.0)}))
     words = scorer.score(pa.table({"text": texts}))["words"].to_pylist()
-    evidence = gather(scorer, texts, lexicon=bundle_lexicon(scorer.bundle))
+    evidence = gather(scorer, texts, lexicon=scorer.lexicon)
     p_W = evidence.probability(scorer.bundle.card).astype(np.float32)
     found: list[list[tuple[int, int, float]]] = [[] for _ in texts]
     rows = zip(evidence.document_W, evidence.start_W, evidence.end_W, p_W, strict=True)

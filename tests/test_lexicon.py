@@ -24,10 +24,8 @@ from rtdscan.transforms.lexicon import (
     hash_words,
     lexical_features,
     piece_features,
-    read_counts,
-    read_lexicon,
-    write_lexicon,
 )
+from rtdscan.transforms.lexicon_file import read_counts, read_lexicon, write_lexicon
 from rtdscan.transforms.words import codepoints, cut_words
 
 WORDS = st.text(st.sampled_from("aAbBcéÉß'’İı語0"), min_size=1, max_size=5)
@@ -76,7 +74,7 @@ def test_folding_of_words() -> None:
 
 def test_features_by_hand() -> None:
     lexicon = Lexicon.of(["the", "cat", "naïve"], np.array([98, 9, 0]), total=98)
-    found = features("The the cat, Zzq naïve 3rd U2 NASA 42 iPhone!", lexicon, *LEXICAL)
+    found = features("The the cat, Zzq naïve 3rd U2 NASA 42 iPhone! qat, Qat qats8", lexicon, *LEXICAL)
     names = list(LEXICAL)
 
     def value(word: str, name: str) -> float:
@@ -86,15 +84,17 @@ def test_features_by_hand() -> None:
     assert value("cat", "rarity") == pytest.approx(np.log(10), abs=1e-4)
     assert value("Zzq", "rarity") == pytest.approx(np.log(100), abs=1e-4)
     assert value("naïve", "rarity") == value("Zzq", "rarity")
-    assert [word for word in found if value(word, "rarity_small")] == ["the", "cat", "naïve"]
-    assert [word for word in found if value(word, "unlisted")] == ["Zzq", "NASA", "iPhone"]
-    assert [word for word in found if value(word, "title")] == ["The", "Zzq"]
+    assert [word for word in found if value(word, "rarity_small")] == ["the", "cat", "naïve", "qat"]
+    assert [word for word in found if value(word, "unlisted")] == ["Zzq", "NASA", "iPhone", "qat", "Qat"]
+    assert [word for word in found if value(word, "title")] == ["The", "Zzq", "Qat"]
     assert [word for word in found if value(word, "upper")] == ["NASA"]
-    assert [word for word in found if value(word, "digit")] == ["3rd", "U2", "42"]
+    assert [word for word in found if value(word, "digit")] == ["3rd", "U2", "42", "qats8"]
     assert [word for word in found if value(word, "mark")] == [",", "!"]
     assert [word for word in found if value(word, "non_ascii")] == ["naïve"]
     assert [word for word in found if value(word, "opening")] == ["The"]
     assert [word for word in found if value(word, "again")] == ["the"]
+    assert [word for word in found if value(word, "slip")] == ["qat"]
+    assert value("qat", "slip") == pytest.approx(lexicon.slips.of("qat"), rel=1e-6)
     assert value("naïve", "length") == pytest.approx(np.log(5), abs=1e-4)
     assert value("3rd", "rarity") == 0.0
 

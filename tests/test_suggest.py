@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.candidates import AROUND, FILLED, IN_CONTEXT, in_place, like
-from rtdscan.transforms.near import FEATURES, LONGEST, NearWords, near_words
+from rtdscan.transforms.near import FEATURES, LONGEST, NearWords
 from rtdscan.transforms.records import SPAN
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import ScoreSettings, SuggestSettings, Thresholds
@@ -250,7 +250,7 @@ def test_other_thresholds_give_what_a_fresh_scan_gives(scorer: Scorer) -> None:
 
 def test_a_model_without_a_lexicon_suggests_nothing(tiny_bundle: Path) -> None:
     bundle = load_bundle(str(tiny_bundle))
-    assert near_words(bundle) is None
+    assert bundle.lexicon() is None
     settings = ScoreSettings(thresholds=Thresholds(flag=0.0), engine="torch", precision="float32")
     spans = Scorer.from_bundle(bundle, settings=settings).score(pa.table({"text": ["teh house"]}))["spans"][0].as_py()
     assert spans

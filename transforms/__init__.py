@@ -15,12 +15,14 @@ windows      tokens -> token windows, and which of them owns a token
 batches      windows -> padded batches under a token budget; order can be restored
 electra      the shape and the weights of an ELECTRA checkpoint
 fetch        models from elsewhere -> a local directory
+near         words near in letters to one that was written
+slips        whether an unlisted word may be a slip of a listed one
+lexicon      what a word tells without its context; a frozen list of how rare words are
+lexicon_file    the same as a file
 bundle       a model directory: weights, tokenizer, calibration, card
 engines      run the network: the same numbers within a stated tolerance
-lexicon      what a word tells without its context; a frozen list of how rare words are
 readout      token logits -> word probabilities; candidates -> spans and decision
 tokens       texts -> flat arrays of tokens, words and windows
-near         words near in letters to one that was written
 generator    the network that fills gaps
 gaps         what it says of words in their place
 candidates   what speaks for a word that may have been meant

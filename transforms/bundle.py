@@ -22,7 +22,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from rtdscan.transforms.electra import SAFETENSORS_ONLY, ElectraShape, check_weights, parse_config, read_weights
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.fetch import fetch_hub, fetch_url, is_hub_name, is_url
-from rtdscan.transforms.lexicon import LEXICAL, LEXICON_FILE, LISTED, Lexicon, read_lexicon
+from rtdscan.transforms.lexicon import LEXICAL, LEXICON_FILE, LISTED, Lexicon
 from rtdscan.transforms.settings import Share
 
 DEFAULT = Path(__file__).with_name("data") / "bundle"
@@ -152,9 +152,11 @@ class Bundle:
         return _open_tokenizer(self.path)
 
     def lexicon(self) -> Lexicon | None:
-        """The lexicon, where there is one."""
+        """The lexicon, where there is one; read once a process."""
+        from rtdscan.transforms.lexicon_file import shared_lexicon  # and with it pyarrow
+
         where = self.path / LEXICON_FILE
-        return read_lexicon(where) if where.is_file() else None
+        return shared_lexicon(where, self.digest) if where.is_file() else None
 
 
 def load_bundle(model: str) -> Bundle:

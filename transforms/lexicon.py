@@ -1,32 +1,27 @@
 """What a word's letters tell without its context: how rare it is, its case, digits, length.
 
-A lexicon is frozen: `lexicon.parquet` in the bundle (`word`, lower case; `documents`, how many of `total` hold it), so
-a word's features never depend on the texts it is scanned with. Words are looked up by a 64-bit hash of their
-characters, computed for all words of many texts at once: no string is made. Measured on English prose, one core: 0.5 µs
-a word, but 150 µs a call: `piece_features` joins short texts. 60,000 words take 1 MB of memory; the chance that any two
-of them have one hash is 1e-10.
+A lexicon is frozen (`lexicon_file.py`), so a word's features never depend on the texts it is scanned with. Words are
+looked up by a 64-bit hash of their characters, computed for all words of many texts at once: no string is made, but of
+words in small letters that are not listed, for `slip`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
+call: `piece_features` joins short texts. The chance that any two of 60,000 words have one hash is 1e-10.
 
 Shapes: C characters, W words, E entries of a lexicon, F features.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.slips import Slips
 from rtdscan.transforms.words import codepoints
-
-if TYPE_CHECKING:  # pyarrow is needed for files only
-    import pyarrow as pa
 
 LEXICON_FILE = "lexicon.parquet"
 
-LISTED = ("rarity", "rarity_small", "unlisted")
+LISTED = ("rarity", "rarity_small", "unlisted", "slip")
 """Features that need a lexicon."""
 
 LEXICAL = (*LISTED, "title", "upper", "digit", "mark", "length", "non_ascii", "opening", "again")
@@ -53,11 +48,13 @@ class Lexicon:
         key_E: Hashes of the words, ascending.
         rarity_E: log((total + 2) / (documents + 1)), the surprise at a document that holds the word.
         total: Documents that were counted.
+        slips: Tells which words may be slips of those listed.
     """
 
     key_E: NDArray[np.uint64]
     rarity_E: NDArray[np.float64]
     total: int
+    slips: Slips
 
     def __len__(self) -> int:
         """Number of words."""
@@ -79,57 +76,8 @@ class Lexicon:
         order = np.lexsort((-documents_E, key_E))
         key_E = key_E[order]
         first = np.diff(key_E, prepend=~key_E[:1]) != 0
-        return Lexicon(key_E[first], np.log((total + 2.0) / (documents_E[order][first] + 1.0)), total)
-
-
-def read_lexicon(path: Path) -> Lexicon:
-    """Read `lexicon.parquet`.
-
-    Raises:
-        UserError: It is not a lexicon.
-    """
-    table, total = read_counts(path)
-    return Lexicon.of(table["word"].to_pylist(), table["documents"].to_numpy().astype(np.int64), total=total)
-
-
-def read_counts(path: Path) -> "tuple[pa.Table, int]":
-    """A lexicon's table, `word` and `documents`, and the number of documents counted.
-
-    Raises:
-        UserError: It is not a lexicon.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: is not a lexicon that can be read ({' '.join(str(error).split())[:200]})") from error
-    total = (table.schema.metadata or {}).get(b"documents", b"")
-    missing = [name for name in ("word", "documents") if name not in table.column_names]
-    if missing or not total.isdigit() or int(total) < 1:
-        raise UserError(
-            f"{path}: is not a lexicon; expected columns word and documents and, in the file's metadata, the number of "
-            "`documents` counted; make one with `rtdscan lexicon`"
-        )
-    return table.select(["word", "documents"]), int(total)
-
-
-def write_lexicon(words: Iterable[str], documents: Iterable[int], *, total: int, sink: Any) -> None:
-    """Write a lexicon, words in the order of their letters: the same counts give the same bytes.
-
-    Args:
-        words: Each once, lower case.
-        documents: Documents that hold each.
-        total: Documents counted.
-        sink: Path or open file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table({"word": pa.array(words, pa.string()), "documents": pa.array(documents, pa.int32())})
-    table = table.sort_by("word").replace_schema_metadata({"documents": str(total)})
-    pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=False)
+        rarity_E = np.log((total + 2.0) / (documents_E[order][first] + 1.0))
+        return Lexicon(key_E[first], rarity_E, total, Slips(words, documents_E, total))
 
 
 def lexical_features(
@@ -149,6 +97,8 @@ def lexical_features(
             rarity_small: the same of words without a capital, 0 of others: a rare word in small letters is more often
                 wrong than a rare name
             unlisted: is spelled and not in the lexicon
+            slip: how likely a word that is unlisted and has no capital is a slip of one that is listed, see `Slips`; 0
+                of others
             title, upper: begins with a capital and has a small letter; two or more letters, all capital
             digit, mark: holds a digit; neither letter nor digit
             length: log of its characters
@@ -184,12 +134,27 @@ def lexical_features(
         spelled_W = (letters_W > 0) & (digits_W == 0)
         rarity_W, listed_W = lexicon.look_up(key_W)
         columns["rarity"] = lambda: np.where(spelled_W, rarity_W, 0.0)
-        columns["rarity_small"] = lambda: np.where(spelled_W & (capitals_W == 0), rarity_W, 0.0)
+        small_W = spelled_W & (capitals_W == 0)
+        columns["rarity_small"] = lambda: np.where(small_W, rarity_W, 0.0)
         columns["unlisted"] = lambda: spelled_W & ~listed_W
+        columns["slip"] = lambda: _slips(lexicon.slips, codes_C, start_W, end_W, small_W & ~listed_W)
     feature_WF = np.zeros((len(start_W), len(names)))
     for at, name in enumerate(names):
         feature_WF[:, at] = columns[name]()
     return feature_WF
+
+
+def _slips(
+    slips: Slips,
+    codes_C: NDArray[np.uint32],
+    start_W: NDArray[np.integer[Any]],
+    end_W: NDArray[np.integer[Any]],
+    chosen_W: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    slip_W = np.zeros(len(start_W))
+    for at in np.flatnonzero(chosen_W).tolist():
+        slip_W[at] = slips.of(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
+    return slip_W
 
 
 def piece_features(

@@ -5,19 +5,12 @@ Known misspellings come from the shipped list, as far as the lexicon knows what 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-
-from rtdscan.transforms.bundle import Bundle
-from rtdscan.transforms.corruption.wordlist import WORDS
-from rtdscan.transforms.lexicon import LEXICON_FILE, read_counts
 
 FEATURES = ("distance", "first", "apostrophe", "doubled", "vowels", "letters", "listed", "split", "rarity")
 """What tells how likely somebody wrote one for the other, in the order of `Near.features`:
@@ -41,6 +34,11 @@ NEAR = 40
 """Words near in letters that are kept of one word."""
 
 
+_NO_MARKS = str.maketrans("", "", "' ")
+_NO_VOWELS = str.maketrans("", "", "aeiouy' ")
+_DOUBLED = re.compile(r"(.)\1")
+
+
 @dataclass(frozen=True, slots=True)
 class Near:
     """A suggestion and what speaks for it.
@@ -59,7 +57,7 @@ class NearWords:
     """A word list that is searched by letters.
 
     Attributes:
-        words: E words, lower case, the shortest first.
+        word_E: E words, lower case, the shortest first.
         length_E: Their lengths.
         letters_E: Which letters each has: a bit for each of 32 classes of characters.
         rarity: Of each word, as in FEATURES.
@@ -67,7 +65,7 @@ class NearWords:
         corrections: Misspelling -> what was meant.
     """
 
-    words: tuple[str, ...]
+    word_E: NDArray[np.object_]
     length_E: NDArray[np.int64]
     letters_E: NDArray[np.uint32]
     rarity: Mapping[str, float]
@@ -85,7 +83,7 @@ class NearWords:
             if right in rarity:
                 meant[wrong] = (*meant.get(wrong, ()), right)
         return NearWords(
-            words=tuple(words),
+            word_E=np.array(words, dtype=object),
             length_E=np.array([len(word) for word in words], dtype=np.int64),
             letters_E=np.array([_letters(word) for word in words], dtype=np.uint32),
             rarity=rarity,
@@ -127,9 +125,10 @@ class NearWords:
         """Listed words a few slips away, fewest slips first, the more frequent one of equals first."""
         for slips in (1,) if len(word) < 4 else (2, 3) if len(word) > 5 else (2,):
             first, last = np.searchsorted(self.length_E, [len(word) - slips, len(word) + slips + 1])
-            # A slip changes two classes of letters at most.
-            differ = np.bitwise_count(self.letters_E[first:last] ^ np.uint32(_letters(word)))
-            chosen = [self.words[at] for at in (np.flatnonzero(differ <= 2 * slips) + first).tolist()]
+            # A slip takes away one class of letters and brings in another, at most.
+            own, letters_E = np.uint32(_letters(word)), self.letters_E[first:last]
+            gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
+            chosen = self.word_E[np.flatnonzero((gone_E <= slips) & (new_E <= slips)) + first]
             found = _distances(word, chosen, most=slips)
             if found:
                 found.sort(key=lambda pair: (pair[0], self.rarity[pair[1]]))
@@ -145,10 +144,11 @@ class NearWords:
         return word in self.rarity and (len(word) > 1 or word in "ai" or not word.isascii())
 
     def _features(self, written: str, text: str) -> tuple[float, ...]:
-        wrote, meant = (re.sub("[' ]", "", one) for one in (written, text))
-        slips = _distances(written, [text], most=LONGEST)[0][0]
+        from rapidfuzz.distance import OSA
+
+        wrote, meant = (one.translate(_NO_MARKS) for one in (written, text))
         return (
-            slips / len(written) ** 0.5,
+            OSA.distance(written, text) / len(written) ** 0.5,
             float(written[0] != text[0]),
             float(wrote == meant and "'" in written + text),
             float(_undoubled(written) == _undoubled(text)),
@@ -158,21 +158,6 @@ class NearWords:
             float(abs(written.count(" ") - text.count(" "))),
             sum(self.rarity.get(word, self.rarest) for word in text.split()),
         )
-
-
-def near_words(bundle: Bundle) -> NearWords | None:
-    """Of a bundle's lexicon, read once a process; None where it has none."""
-    path = bundle.path / LEXICON_FILE
-    return _read(path, bundle.digest) if path.is_file() else None
-
-
-@lru_cache(maxsize=2)
-def _read(path: Path, digest: str) -> NearWords:
-    table, total = read_counts(path)
-    counts = dict(zip(table["word"].to_pylist(), table["documents"].to_pylist(), strict=True))
-    wrongs = pq.read_table(WORDS / "misspellings.parquet")
-    pairs = zip(wrongs["wrong"].to_pylist(), wrongs["right"].to_pylist(), strict=True)
-    return NearWords.of(counts, total=total, corrections=pairs)
 
 
 def folded(written: str) -> str:
@@ -185,11 +170,11 @@ def _is_word(word: str) -> bool:
     return bool(word.strip("'")) and all(c == "'" or (c.isalpha() and ord(c) < 0x2E80) for c in word)
 
 
-def _distances(word: str, others: Sequence[str], *, most: int) -> list[tuple[int, str]]:
+def _distances(word: str, others: NDArray[np.object_], *, most: int) -> list[tuple[int, str]]:
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
 
-    if not others:
+    if not len(others):
         return []
     # As they come, no copy: `cdist` gives most + 1 for all that is farther.
     distance_E: NDArray[Any] = process.cdist([word], others, scorer=OSA.distance, score_cutoff=most, dtype=np.uint8)[0]
@@ -204,8 +189,8 @@ def _letters(word: str) -> int:
 
 
 def _undoubled(text: str) -> str:
-    return re.sub(r"(.)\1", r"\1", text)
+    return _DOUBLED.sub(r"\1", text)
 
 
 def _consonants(text: str) -> str:
-    return re.sub("[aeiouy' ]", "", text)
+    return text.translate(_NO_VOWELS)

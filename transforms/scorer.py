@@ -25,7 +25,6 @@ from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.forward import Known
 from rtdscan.transforms.gaps import GapReader, load_reader
 from rtdscan.transforms.lexicon import Lexicon
-from rtdscan.transforms.near import near_words
 from rtdscan.transforms.pieces import score_pieces
 from rtdscan.transforms.ranges import find_ranges, try_int8
 from rtdscan.transforms.readout import present
@@ -248,7 +247,7 @@ class Scorer:
 
     def suggester(self, settings: SuggestSettings) -> Suggester | None:
         """What makes suggestions; None where there are to be none, or nothing that they could come from."""
-        words = near_words(self.bundle) if settings.top_k else None
+        words = self.lexicon.slips.near if self.lexicon and settings.top_k else None
         gaps = self.gaps if settings.in_context else None
         if not settings.top_k or (words is None and gaps is None):
             return None

@@ -13,10 +13,9 @@ from rtdscan.pipeline.detection.evidence import Evidence, gather
 from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_labelled
 from rtdscan.pipeline.detection.settings import CalibrateConfig, EvaluateConfig
 from rtdscan.pipeline.detection.truth import Truth, label_words
-from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.corruption.generator import Sample
 from rtdscan.transforms.errors import UserError
-from rtdscan.transforms.lexicon import LEXICON_FILE, Lexicon, read_lexicon
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import GENERATOR, MixtureSettings, ScoreSettings
 
@@ -63,7 +62,7 @@ def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateCo
     )
     scorer = Scorer.load(args.model, settings=settings)
     progress = _telling(len(labelled.texts))
-    evidence = gather(scorer, labelled.texts, lexicon=bundle_lexicon(scorer.bundle), on_progress=progress)
+    evidence = gather(scorer, labelled.texts, lexicon=scorer.lexicon, on_progress=progress)
     truth = label_words(labelled, evidence)
     wrong = int((truth.wrong_W & truth.counted_W).sum())
     if not wrong or wrong == int(truth.counted_W.sum()):
@@ -96,12 +95,6 @@ def read_or_corrupt(args: argparse.Namespace, config: EvaluateConfig | Calibrate
         documents=config.input.documents,
         sample=sample,
     )
-
-
-def bundle_lexicon(bundle: Bundle) -> Lexicon | None:
-    """The bundle's lexicon, where it has one."""
-    path = bundle.path / LEXICON_FILE
-    return read_lexicon(path) if path.is_file() else None
 
 
 def _telling(documents: int) -> Callable[[int], None]:

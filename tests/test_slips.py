@@ -1,0 +1,51 @@
+"""Whether an unlisted word may be a slip of a listed one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.near import FEATURES, LONGEST
+from rtdscan.transforms.slips import NONE, WEIGHTS, Slips
+
+COUNTS = {"the": 900, "house": 90, "horse": 30, "received": 60, "zebra": 1}
+SLIPS = Slips(list(COUNTS), np.array(list(COUNTS.values())), 1000)
+
+
+def test_the_score_by_hand() -> None:
+    # One swap in three letters of a word in 900 of 1,000 documents; the shipped list knows it.
+    features = {"distance": 1 / math.sqrt(3), "vowels": 1, "letters": 1, "listed": 1, "rarity": math.log(1002 / 901)}
+    score = sum(WEIGHTS[FEATURES.index(name)] * value for name, value in features.items())
+    assert SLIPS.of("teh") == pytest.approx(score - NONE)
+    assert SLIPS.of("TEH") == SLIPS.of("teh")
+
+
+def test_the_likeliest_word_counts() -> None:
+    alone = Slips(["horse"], np.array([30]), 1000)
+    assert SLIPS.of("hoise") > alone.of("hoise") > 0, "house is near as well, and more frequent"
+    assert SLIPS.of("recieved") > SLIPS.of("zebrra"), "a listed slip of a frequent word"
+
+
+@pytest.mark.parametrize("word", ["zhang", "x", "", "3rd", "你好", "h0use", "q" * (LONGEST + 1)])
+def test_what_is_near_nothing_is_no_slip(word: str) -> None:
+    assert SLIPS.of(word) == 0.0
+
+
+@given(st.text(max_size=50))
+def test_any_text_has_a_finite_score(word: str) -> None:
+    assert 0.0 <= SLIPS.of(word) < 100
+
+
+def test_no_words_no_slips() -> None:
+    assert Slips([], np.zeros(0, np.int64), 8).of("teh") == 0.0
+
+
+def test_misspellings_stand_out_from_rare_words_with_the_shipped_lexicon() -> None:
+    lexicon = load_bundle("default").lexicon()
+    assert lexicon is not None
+    wrong = ["definately", "becuase", "tommorow", "goverment", "freind"]
+    rare = ["glomerular", "kubelet", "haiku", "ptarmigan", "quokka"]
+    assert min(map(lexicon.slips.of, wrong)) > max(map(lexicon.slips.of, rare))

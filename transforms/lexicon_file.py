@@ -1,0 +1,63 @@
+"""A lexicon as a file: `lexicon.parquet`, with `word`, lower case, and `documents`, how many of `total` hold it."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.lexicon import Lexicon
+
+
+@lru_cache(maxsize=2)
+def shared_lexicon(path: Path, digest: str) -> Lexicon:
+    """The lexicon of the model with this digest, read once a process."""
+    return read_lexicon(path)
+
+
+def read_lexicon(path: Path) -> Lexicon:
+    """Read `lexicon.parquet`.
+
+    Raises:
+        UserError: It is not a lexicon.
+    """
+    table, total = read_counts(path)
+    return Lexicon.of(table["word"].to_pylist(), table["documents"].to_numpy().astype(np.int64), total=total)
+
+
+def read_counts(path: Path) -> tuple[pa.Table, int]:
+    """A lexicon's table, `word` and `documents`, and the number of documents counted.
+
+    Raises:
+        UserError: It is not a lexicon.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: is not a lexicon that can be read ({' '.join(str(error).split())[:200]})") from error
+    total = (table.schema.metadata or {}).get(b"documents", b"")
+    missing = [name for name in ("word", "documents") if name not in table.column_names]
+    if missing or not total.isdigit() or int(total) < 1:
+        raise UserError(
+            f"{path}: is not a lexicon; expected columns word and documents and, in the file's metadata, the number of "
+            "`documents` counted; make one with `rtdscan lexicon`"
+        )
+    return table.select(["word", "documents"]), int(total)
+
+
+def write_lexicon(words: Iterable[str], documents: Iterable[int], *, total: int, sink: Any) -> None:
+    """Write a lexicon, words in the order of their letters: the same counts give the same bytes.
+
+    Args:
+        words: Each once, lower case.
+        documents: Documents that hold each.
+        total: Documents counted.
+        sink: Path or open file.
+    """
+    table = pa.table({"word": pa.array(words, pa.string()), "documents": pa.array(documents, pa.int32())})
+    table = table.sort_by("word").replace_schema_metadata({"documents": str(total)})
+    pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=False)
