@@ -271,6 +271,35 @@ def test_a_generator_of_low_rank_is_learned_beside_a_discriminator_that_stays(
         pretrain([str(corpus)], str(tmp_path / "other"), frozen)
 
 
+def test_changes_of_low_rank_begin_where_a_generator_was(
+    corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    start, _ = finished
+    recipe: dict[str, Any] = {"start": str(start), "objective": {"discriminator": 0, "corrupted": 0}}
+    first = tiny_config(**recipe, steps=6, generator={"model": "start", "rank": 2}, optimiser={"lr": 0.02})
+    pair = tmp_path / "pair"
+    shutil.copytree(start, pair)
+    shutil.rmtree(pair / "generator")
+    pretrain([str(corpus)], str(pair / "generator"), first)
+    pretrain(
+        [str(corpus)],
+        str(tmp_path / "again"),
+        tiny_config(**recipe, steps=0, generator={"model": str(pair / "generator"), "rank": 2}),
+    )
+    before, taken = (load_file(f / "model.safetensors") for f in (pair / "generator", tmp_path / "again"))
+    assert taken.keys() == before.keys()
+    for name in before:
+        if name.endswith("lora_A"):
+            up = name.replace("lora_A", "lora_B")
+            change, expected = taken[up].float() @ taken[name].float(), before[up].float() @ before[name].float()
+            assert (change - expected).norm() < 0.02 * expected.norm()  # stored as float16
+        elif not name.endswith("lora_B"):
+            assert torch.equal(taken[name], before[name])
+    narrow = tiny_config(**recipe, generator={"model": "own", "rank": 2})
+    with pytest.raises(UserError, match="deep and wide"):
+        pretrain([str(corpus)], str(tmp_path / "narrow"), narrow)
+
+
 def test_low_rank_is_for_a_finished_discriminator(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
     start, _ = finished
     for changes in (

@@ -28,13 +28,26 @@ START, OWN = "start", "own"
 class LowRankLinear(nn.Linear):
     """A linear layer whose weight stays, plus a change of low rank that is learned: W + B A (LoRA, Hu et al. 2021)."""
 
-    def __init__(self, layer: nn.Linear, rank: int) -> None:
-        """Take over a layer's weight; B is 0, so at first nothing is changed."""
+    def __init__(self, layer: nn.Linear, rank: int, *, toward: Tensor | None = None) -> None:
+        """Take over a layer's weight.
+
+        Args:
+            layer: W.
+            rank: Of the change.
+            toward: The change begins as the best of its rank from W to this weight, with the scale of its singular
+                values in A and B alike; None: B is 0, so at first nothing is changed.
+        """
         super().__init__(layer.in_features, layer.out_features, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
         self.lora_A = nn.Parameter(torch.empty(rank, layer.in_features))
         self.lora_B = nn.Parameter(torch.zeros(layer.out_features, rank))
         nn.init.normal_(self.lora_A, std=layer.in_features**-0.5)
+        if toward is not None:
+            left, size, right = torch.linalg.svd(toward - layer.weight.detach(), full_matrices=False)
+            root, most = size.sqrt(), min(rank, len(size))
+            with torch.no_grad():
+                self.lora_A[:most] = root[:most, None] * right[:most]
+                self.lora_B[:, :most] = left[:, :most] * root[:most]
 
     def forward(self, input: Tensor) -> Tensor:
         """As the layer, with the change."""
@@ -166,6 +179,12 @@ _FIELDS = (
 )  # fmt: skip
 
 
+_LINEAR = (
+    "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+    "intermediate.dense", "output.dense",
+)  # fmt: skip
+
+
 def _electra(fields: dict[str, Any], *, dropout: float, attention: str) -> Any:
     return ElectraConfig(
         **fields,
@@ -203,25 +222,37 @@ def _made_before(model: str, start: Start, *, dropout: float, attention: str) ->
 
 
 def _low_rank(config: PretrainConfig, start: Start, discriminator: Any, *, attention: str) -> Networks:
-    """A generator that is the start's discriminator but for thin changes and a head; only those are learned."""
-    rank = config.generator.rank
-    if rank is None or config.generator.model != START or config.objective.discriminator or start.kind != "electra":
+    """A generator that is the start's discriminator but for thin changes and a head; only those are learned.
+
+    They begin with nothing or, where `generator.model` was made before, with what comes nearest to it.
+    """
+    rank, model = config.generator.rank, config.generator.model
+    if rank is None or model is None or config.objective.discriminator or start.kind != "electra":
         raise UserError(
             "generator.rank: a generator of low rank is made for a finished discriminator; set generator.model: start, "
             "objective.discriminator: 0, and `start` to an ELECTRA model"
         )
     generator = ElectraForMaskedLM(_electra(start.config, dropout=config.dropout, attention=attention))
+    before: dict[str, Tensor] = {}
+    if model != START:
+        before = _made_before(model, start, dropout=0.0, attention=attention).state_dict()
     _load(generator, start.weights, what="start", may_miss="generator_")
     tie(generator, discriminator)
     discriminator.requires_grad_(False)
     generator.electra.requires_grad_(False)
-    for layer in generator.electra.encoder.layer:
-        own, out = layer.attention.self, layer.attention.output
-        for parent, name in (
-            (own, "query"), (own, "key"), (own, "value"), (out, "dense"), (layer.intermediate, "dense"),
-            (layer.output, "dense"),
-        ):  # fmt: skip
-            setattr(parent, name, LowRankLinear(getattr(parent, name), rank))
+    for number, layer in enumerate(generator.electra.encoder.layer):
+        for name in _LINEAR:
+            parent, _, own = name.rpartition(".")
+            toward = before.get(f"electra.encoder.layer.{number}.{name}.weight")
+            if before and (toward is None or toward.shape != layer.get_submodule(name).weight.shape):
+                raise UserError(
+                    f"generator.model {model}: expected one as deep and wide as the start, for generator.rank"
+                )
+            thin = LowRankLinear(layer.get_submodule(name), rank, toward=toward)
+            setattr(layer.get_submodule(parent), own, thin)
+    head = {name: tensor for name, tensor in before.items() if name.startswith("generator_")}
+    head.pop("generator_lm_head.weight", None)  # the discriminator's embeddings
+    generator.load_state_dict(head, strict=False)
     return Networks(discriminator, generator, tied=False, frozen=False)
 
 

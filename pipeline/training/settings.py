@@ -57,8 +57,8 @@ class GeneratorSettings(Section):
     rank: int | None = Field(
         None,
         ge=1,
-        description="learn changes of this rank to the start's layers (LoRA) instead of weights; with "
-        "`generator.model: start` and `objective.discriminator: 0`",
+        description="learn changes of this rank to the start's layers (LoRA) instead of weights, from none on "
+        "(`generator.model: start`) or from a generator that was made before; with `objective.discriminator: 0`",
     )
 
 
