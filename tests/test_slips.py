@@ -39,6 +39,12 @@ def test_any_text_has_a_finite_score(word: str) -> None:
     assert 0.0 <= SLIPS.of(word) < 100
 
 
+@given(st.one_of(st.sampled_from([*COUNTS, "teh", "hause", "thehouse", "recieved"]), st.text("aehorsu'ct", max_size=9)))
+def test_fewer_comparisons_find_the_same(word: str) -> None:
+    scores = [sum(w * f for w, f in zip(WEIGHTS, one.features, strict=True)) for one in SLIPS.near.near(word)]
+    assert SLIPS.of(word) == pytest.approx(max([NONE, *scores]) - NONE)
+
+
 def test_no_words_no_slips() -> None:
     assert Slips([], np.zeros(0, np.int64), 8).of("teh") == 0.0
 

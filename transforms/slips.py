@@ -57,7 +57,4 @@ class Slips:
         return lru_cache(REMEMBERED)(self._of)
 
     def _of(self, word: str) -> float:
-        found = self.near.near(word)
-        if not found:
-            return 0.0
-        return max(float(max(np.array([near.features for near in found]) @ np.array(WEIGHTS))) - NONE, 0.0)
+        return self.near.best(word, WEIGHTS, least=NONE) - NONE
