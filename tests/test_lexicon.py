@@ -151,6 +151,21 @@ def test_a_lexicon_survives_its_file(tmp_path: Path) -> None:
     assert lexicon.rarity_E.tolist() == expected.rarity_E.tolist()
 
 
+def test_slips_of_listed_words_are_found_out_when_the_file_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.parquet"
+    words = {"the": 80, "teh": 2, "cat": 30, "cot": 9}
+    write_lexicon(words, words.values(), total=100, sink=path)
+    text = "the teh cat cot caat Teh"
+    looked_up = read_lexicon(path)
+    met = Lexicon.of(list(words), np.array(list(words.values())), total=100)
+    assert (looked_up.slip_E is not None, met.slip_E is None) == (True, True)
+    found, expected = features(text, looked_up, "slip"), features(text, met, "slip")
+    assert expected["teh"] > expected["the"] > [0.0]
+    assert expected["Teh"] == [0.0]
+    for word in expected:
+        assert found[word] == pytest.approx(expected[word], rel=1e-3), "float16 in the file"
+
+
 def test_what_is_no_lexicon_is_refused(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"junk")
     pq.write_table(pa.table({"word": ["a"], "documents": [1]}), tmp_path / "no-total")
@@ -228,7 +243,7 @@ def test_the_program_makes_a_file(tmp_path: Path, corpus: str, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["words"] == 3
     table, total = read_counts(output)
     assert total == 12
-    assert table.to_pylist() == [{"word": w, "documents": 12} for w in ("acme", "house", "the")]
+    assert table.to_pylist() == [{"word": w, "documents": 12, "slip": 0.0} for w in ("acme", "house", "the")]
 
 
 def test_the_program_makes_a_bundle(tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,14 @@ def test_the_likeliest_word_counts() -> None:
     assert SLIPS.of("recieved") > SLIPS.of("zebrra"), "a listed slip of a frequent word"
 
 
+def test_a_listed_word_has_its_own_frequency_for_it() -> None:
+    more, less = (Slips([*COUNTS, "teh"], np.array([*COUNTS.values(), n]), 1000) for n in (300, 3))
+    assert SLIPS.of("teh") > less.of("teh") > more.of("teh") >= 0.0
+    own = WEIGHTS[FEATURES.index("rarity")] * (math.log(1002) - math.log(1002 / 4))
+    assert less.of("teh") == pytest.approx(SLIPS.of("teh") + own)
+    assert SLIPS.of("horse") > SLIPS.of("house"), "the more frequent of both is meant more often"
+
+
 @pytest.mark.parametrize("word", ["zhang", "x", "", "3rd", "你好", "h0use", "q" * (LONGEST + 1)])
 def test_what_is_near_nothing_is_no_slip(word: str) -> None:
     assert SLIPS.of(word) == 0.0
@@ -42,7 +50,9 @@ def test_any_text_has_a_finite_score(word: str) -> None:
 @given(st.one_of(st.sampled_from([*COUNTS, "teh", "hause", "thehouse", "recieved"]), st.text("aehorsu'ct", max_size=9)))
 def test_fewer_comparisons_find_the_same(word: str) -> None:
     scores = [sum(w * f for w, f in zip(WEIGHTS, one.features, strict=True)) for one in SLIPS.near.near(word)]
-    assert SLIPS.of(word) == pytest.approx(max([NONE, *scores]) - NONE)
+    unlisted = math.log(1002)
+    least = NONE - WEIGHTS[-1] * (unlisted - SLIPS.near.rarity.get(word, unlisted))
+    assert SLIPS.of(word) == pytest.approx(max([least, *scores]) - least)
 
 
 def test_no_words_no_slips() -> None:

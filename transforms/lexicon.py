@@ -2,7 +2,7 @@
 
 A lexicon is frozen (`lexicon_file.py`), so a word's features never depend on the texts it is scanned with. Words are
 looked up by a 64-bit hash of their characters, computed for all words of many texts at once: no string is made, but of
-words in small letters that are not listed, for `slip`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
+unlisted words in small letters, for `slip`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
 call: `piece_features` joins short texts. The chance that any two of 60,000 words have one hash is 1e-10.
 
 Shapes: C characters, W words, E entries of a lexicon, F features.
@@ -49,35 +49,44 @@ class Lexicon:
         rarity_E: log((total + 2) / (documents + 1)), the surprise at a document that holds the word.
         total: Documents that were counted.
         slips: Tells which words may be slips of those listed.
+        slip_E: What it tells of those listed, where that was found out before.
     """
 
     key_E: NDArray[np.uint64]
     rarity_E: NDArray[np.float64]
     total: int
     slips: Slips
+    slip_E: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of words."""
         return len(self.key_E)
 
-    def look_up(self, key_W: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """rarity_W, that of no documents where a word is not listed, and listed_W."""
+    def look_up(self, key_W: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """rarity_W, that of no documents where a word is not listed, and its number in the list, or -1."""
         unlisted = float(np.log(self.total + 2.0))
         if not len(self.key_E):
-            return np.full(len(key_W), unlisted), np.zeros(len(key_W), dtype=bool)
+            return np.full(len(key_W), unlisted), np.full(len(key_W), -1)
         at_W = np.minimum(np.searchsorted(self.key_E, key_W), len(self.key_E) - 1)
         listed_W = self.key_E[at_W] == key_W
-        return np.where(listed_W, self.rarity_E[at_W], unlisted), listed_W
+        return np.where(listed_W, self.rarity_E[at_W], unlisted), np.where(listed_W, at_W, -1)
 
     @staticmethod
-    def of(words: Sequence[str], documents_E: NDArray[np.int64], *, total: int) -> "Lexicon":
+    def of(
+        words: Sequence[str],
+        documents_E: NDArray[np.int64],
+        *,
+        total: int,
+        slip_E: NDArray[np.floating[Any]] | None = None,
+    ) -> "Lexicon":
         """From words and counts; case is folded, and of words that become one the most frequent counts."""
         key_E = hash_strings(words)
         order = np.lexsort((-documents_E, key_E))
         key_E = key_E[order]
         first = np.diff(key_E, prepend=~key_E[:1]) != 0
         rarity_E = np.log((total + 2.0) / (documents_E[order][first] + 1.0))
-        return Lexicon(key_E[first], rarity_E, total, Slips(words, documents_E, total))
+        slip_E = None if slip_E is None else slip_E[order][first].astype(np.float32)
+        return Lexicon(key_E[first], rarity_E, total, Slips(words, documents_E, total), slip_E)
 
 
 def lexical_features(
@@ -97,8 +106,7 @@ def lexical_features(
             rarity_small: the same of words without a capital, 0 of others: a rare word in small letters is more often
                 wrong than a rare name
             unlisted: is spelled and not in the lexicon
-            slip: how likely a word that is unlisted and has no capital is a slip of one that is listed, see `Slips`; 0
-                of others
+            slip: how likely a word without a capital is a slip of a more frequent one, see `Slips`; 0 of others
             title, upper: begins with a capital and has a small letter; two or more letters, all capital
             digit, mark: holds a digit; neither letter nor digit
             length: log of its characters
@@ -132,12 +140,12 @@ def lexical_features(
         if lexicon is None:
             raise ValueError(f"features {', '.join(LISTED)} need a lexicon, and there is none")
         spelled_W = (letters_W > 0) & (digits_W == 0)
-        rarity_W, listed_W = lexicon.look_up(key_W)
+        rarity_W, entry_W = lexicon.look_up(key_W)
         columns["rarity"] = lambda: np.where(spelled_W, rarity_W, 0.0)
         small_W = spelled_W & (capitals_W == 0)
         columns["rarity_small"] = lambda: np.where(small_W, rarity_W, 0.0)
-        columns["unlisted"] = lambda: spelled_W & ~listed_W
-        columns["slip"] = lambda: _slips(lexicon.slips, codes_C, start_W, end_W, small_W & ~listed_W)
+        columns["unlisted"] = lambda: spelled_W & (entry_W < 0)
+        columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, small_W=small_W)
     feature_WF = np.zeros((len(start_W), len(names)))
     for at, name in enumerate(names):
         feature_WF[:, at] = columns[name]()
@@ -145,15 +153,21 @@ def lexical_features(
 
 
 def _slips(
-    slips: Slips,
+    lexicon: Lexicon,
     codes_C: NDArray[np.uint32],
     start_W: NDArray[np.integer[Any]],
     end_W: NDArray[np.integer[Any]],
-    chosen_W: NDArray[np.bool_],
+    entry_W: NDArray[np.int64],
+    *,
+    small_W: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     slip_W = np.zeros(len(start_W))
-    for at in np.flatnonzero(chosen_W).tolist():
-        slip_W[at] = slips.of(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
+    known_W = np.zeros(len(start_W), dtype=bool)
+    if lexicon.slip_E is not None and len(lexicon.slip_E):
+        known_W = small_W & (entry_W >= 0)
+        slip_W[known_W] = lexicon.slip_E[entry_W[known_W]]
+    for at in np.flatnonzero(small_W & ~known_W).tolist():
+        slip_W[at] = lexicon.slips.of(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
     return slip_W
 
 

@@ -1,7 +1,7 @@
-"""Whether a word that nobody lists may be a slip of one that is listed: `teh`, not `zhang`.
+"""Whether a rare word may be a slip of a frequent one: `teh`, not `zhang`.
 
 A network of pieces sees little of letters: a rare name and a misspelling are both pieces that it did not expect. What
-tells them apart is whether a frequent word is near in letters, by a slip that people make.
+tells them apart is whether a more frequent word is near in letters, by a slip that people make.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.near import NearWords, folded
+from rtdscan.transforms.near import FEATURES, NearWords, folded
 
 WEIGHTS = (-8.23, -1.07, 0.22, 1.68, 1.30, 1.39, 3.22, -2.52, -0.69)
 """Coefficients of near.FEATURES in a softmax over the listed words near a made-up misspelling and "none of them";
@@ -46,9 +46,10 @@ class Slips:
         return NearWords.of(counts, total=self.total, corrections=pairs)
 
     def of(self, word: str) -> float:
-        """Log odds of the likeliest listed word that it may be a slip of against "none of them"; at least 0.
+        """Log odds of the likeliest other word that it may be a slip of against the word itself; at least 0.
 
-        A function of the word and the lexicon alone. 0 for what is no word of letters, or too long.
+        The more documents hold a word, the more speaks for it; an unlisted one counts as "none of them". A function of
+        the word and the lexicon alone. 0 for what is no word of letters, or too long.
         """
         return self._remembered(folded(word))
 
@@ -57,4 +58,6 @@ class Slips:
         return lru_cache(REMEMBERED)(self._of)
 
     def _of(self, word: str) -> float:
-        return self.near.best(word, WEIGHTS, least=NONE) - NONE
+        unlisted = float(np.log(self.total + 2))
+        least = NONE - WEIGHTS[FEATURES.index("rarity")] * (unlisted - self.near.rarity.get(word, unlisted))
+        return self.near.best(word, WEIGHTS, least=least) - least
