@@ -23,8 +23,9 @@ from rtdscan.transforms.records import MARK, SPAN
 from rtdscan.transforms.settings import ScoreSettings
 
 DAMAGE_PROBABILITY = 0.99
-"""Of a word that holds U+FFFD, a control character or an unassigned or private code point. Tokenizers delete these, so
-the network never sees them; such a word is damaged whatever its context says."""
+"""Of a word that holds U+FFFD, a control character or an unassigned or private code point: tokenizers delete these, so
+the network never sees them. And of a character reference of HTML (`&amp;`): of 147,859 documents of prose 13 held any.
+Such a word is damaged whatever its context says."""
 
 INVISIBLE_PROBABILITY = 0.0
 """Of a word without a piece that is not damaged (stray accents, which an uncased tokenizer strips)."""

@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from rtdscan.transforms.readout import Pairs
 from rtdscan.transforms.windows import Windows, cut_windows, join_windows, token_boundaries
-from rtdscan.transforms.words import codepoints, cut_words, is_damage, token_words
+from rtdscan.transforms.words import codepoints, cut_words, is_damage, references, token_words
 
 ENCODE_BYTES = 1 << 18
 """Text that is given to the tokenizer at once: its answer costs about 140 bytes of Python objects a token."""
@@ -52,7 +52,7 @@ class Chunk:
         ids_N: Token ids.
         start_N, end_N: Character offsets of tokens in their document.
         start_W, end_W: Character offsets of words in their document, end exclusive.
-        damaged_W: Words that hold a character of damage.
+        damaged_W: Words that hold a character of damage, or are part of a character reference of HTML.
         pairs: Pieces of words, in flat token and word numbers.
         windows: Windows over the flat tokens; none crosses from one piece to another.
     """
@@ -162,7 +162,10 @@ def _parse_one(piece: Piece, encoding: Encoding, *, window: int) -> _Parsed:
         ids, start_N, end_N = ids[:limit], start_N[:limit], end_N[:limit]
         keep_K = (token_K < limit) & (word_K < kept)
         token_K, word_K = token_K[keep_K], word_K[keep_K]
-    damage_C = np.concatenate([[0], np.cumsum(is_damage(codes_C))])
+    damaged_C = is_damage(codes_C)
+    for start, end in references(piece.text):
+        damaged_C[start:end] = True
+    damage_C = np.concatenate([[0], np.cumsum(damaged_C)])
     return _Parsed(
         ids=ids,
         start_N=start_N,
