@@ -4,6 +4,7 @@ The words are those of a bundle's lexicon, so they are of its language and, with
 Known misspellings come from the shipped list, as far as the lexicon knows what was meant.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,16 +77,16 @@ class NearWords:
     def of(counts: Mapping[str, int], *, total: int, corrections: Iterable[tuple[str, str]] = ()) -> "NearWords":
         """From the number of documents that hold each word; `corrections` are pairs of wrong and right."""
         counts = {word: n for word, n in counts.items() if _is_word(word)}
-        words = sorted(counts, key=lambda word: (len(word), word))
-        rarity = {word: float(np.log((total + 2) / (counts[word] + 1))) for word in words}
+        words = sorted(sorted(counts), key=len)
+        rarity = {word: math.log((total + 2) / (counts[word] + 1)) for word in words}
         meant: dict[str, tuple[str, ...]] = {}
         for wrong, right in corrections:
             if right in rarity:
                 meant[wrong] = (*meant.get(wrong, ()), right)
         return NearWords(
             word_E=np.array(words, dtype=object),
-            length_E=np.array([len(word) for word in words], dtype=np.int64),
-            letters_E=np.array([_letters(word) for word in words], dtype=np.uint32),
+            length_E=np.fromiter(map(len, words), dtype=np.int64, count=len(words)),
+            letters_E=_letters(words),
             rarity=rarity,
             rarest=max(rarity.values(), default=0.0),
             corrections=meant,
@@ -154,7 +155,7 @@ class NearWords:
         for slips in (1,) if len(word) < 4 else (2, 3) if len(word) > 5 else (2,):
             first, last = np.searchsorted(self.length_E, [len(word) - slips, len(word) + slips + 1])
             # A slip takes away one class of letters and brings in another, at most.
-            own, letters_E = np.uint32(_letters(word)), self.letters_E[first:last]
+            own, letters_E = _letters([word])[0], self.letters_E[first:last]
             gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
             chosen = self.word_E[np.flatnonzero((gone_E <= slips) & (new_E <= slips)) + first]
             found = _distances(word, chosen, most=slips)
@@ -195,7 +196,8 @@ def folded(written: str) -> str:
 
 def _is_word(word: str) -> bool:
     """Letters and apostrophes; no script that is written without spaces, where a word is a character or two."""
-    return bool(word.strip("'")) and all(c == "'" or (c.isalpha() and ord(c) < 0x2E80) for c in word)
+    letters = word.replace("'", "")
+    return letters.isalpha() and max(letters) < "\u2e80"
 
 
 def _distances(word: str, others: NDArray[np.object_], *, most: int) -> list[tuple[int, str]]:
@@ -209,11 +211,12 @@ def _distances(word: str, others: NDArray[np.object_], *, most: int) -> list[tup
     return [(int(distance_E[at]), others[at]) for at in np.flatnonzero(distance_E <= most).tolist()]
 
 
-def _letters(word: str) -> int:
-    bits = 0
-    for c in word:
-        bits |= 1 << (ord(c) % 32)
-    return bits
+def _letters(words: Sequence[str]) -> NDArray[np.uint32]:
+    """A bit for each of 32 classes of characters; of words of one character at least."""
+    codes_C = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    length_E = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    bits_C = np.uint32(1) << (codes_C % 32).astype(np.uint32)
+    return np.bitwise_or.reduceat(bits_C, np.cumsum(length_E) - length_E) if len(words) else bits_C
 
 
 def _undoubled(text: str) -> str:
