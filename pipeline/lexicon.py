@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         )
         total = old_total
     sink = BytesIO()
+    print(f"rtdscan: looking which of {len(words):,} words may be slips of others", file=sys.stderr)
     write_lexicon(words, documents_W.tolist(), total=total, sink=sink)
     summary = {
         "output": output,

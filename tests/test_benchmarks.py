@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import corpora, measure, memory, scan, skew
+from benchmarks import corpora, measure, memory, scan, skew, slips
 from benchmarks.measure import Usage
+from benchmarks.softmax import softmax
+from rtdscan.transforms.near import FEATURES, NearWords
 
 PROSE = (
     "The old man walked along the river and looked at the water. It was a cold morning, and the boats lay still. "
@@ -166,3 +169,17 @@ def test_memory_prints_its_table(corpus: Path) -> None:
     out = run_benchmark("memory", corpus, "--quick")
     rows = {line.split("  ")[0]: line.split("  ") for line in out.splitlines()}
     assert {"1x", "4x", "one row group", "one document"} <= rows.keys()
+
+
+def test_made_up_slips_teach_which_word_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"house": 90, "horse": 30, "received": 60, "receiver": 5, "believe": 70, "because": 300}
+    near = NearWords.of(counts, total=1000, corrections=[("recieved", "received"), ("becuase", "because")])
+    assert len(slips.half_known(near).corrections) == 1
+    monkeypatch.setattr(slips, "CASES", 60)
+    features, right = slips.make_cases(near, list(counts), np.array(list(counts.values()), dtype=float))
+    assert len(features) == len(right) >= 60
+    assert {one.shape[1] for one in features} == {len(FEATURES)}
+    weights = softmax(features, right)
+    assert weights[FEATURES.index("distance")] < 0, "a word farther away is meant less often"
+    best = [int(np.argmax(one @ weights[:-1])) for one in features]
+    assert np.mean(np.array(best) == np.array(right)) > 0.8
