@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rtdscan.transforms import scorer as scorer_module
 from rtdscan.transforms.documents import PIECE_BYTES
 from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.readout import DAMAGE_PROBABILITY
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import Limits, OutputSettings, ScoreSettings, Thresholds
@@ -252,3 +253,11 @@ def test_windows_that_repeat_are_run_once_in_all_chunks(scorer: Scorer, monkeypa
     assert run[0] % 6 == 0  # nothing is remembered: as many for each text
     assert run[8192] <= run[0] / 2  # most of a text is boilerplate
     assert run[8192] <= run[2] < run[0]  # the bound holds, and what there is room for serves
+
+
+def test_a_character_reference_is_damage_in_every_part(scorer: Scorer) -> None:
+    settings = scorer.settings.model_copy(update={"output": OutputSettings(words=True)})
+    text = "the water &amp; one & two"
+    (words,) = scorer.with_settings(settings).score(texts(text))["words"].to_pylist()
+    damaged = [text[w["start"] : w["end"]] for w in words if w["score"] == np.float32(DAMAGE_PROBABILITY)]
+    assert damaged == ["&", "amp", ";"]

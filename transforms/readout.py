@@ -251,10 +251,11 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
     # Begins with a digit; with sign, currency, separators and unit: 1,000; -3.5e7; 10:30; $5; 2nd; 50kg.
     "number": re.compile(r"(?<!\w)[-+±$€£¥]?\d[\d.,:/'’-]{0,40}\w{0,4}%?(?!\w)"),
-    # Fenced blocks, `inline code`, and names no prose holds: snake_case, camelCase, a.b(), $VAR, /a/path, <tag>, 0x1f.
+    # Fenced blocks, `inline code`, and what no prose holds: snake_case, camelCase, a.b(), $VAR, /a/path, <tag>, &amp;,
+    # 0x1f.
     "code": re.compile(
         r"```.*?(?:```|\Z)|`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b[\w.]{1,80}\([^()\n]{0,200}\)|[$@]\w+"
-        r"|(?<!\w)(?:/[\w.-]+){2,}|</?[a-zA-Z][^<>\n]*>|\b0x[0-9a-fA-F]+\b",
+        r"|(?<!\w)(?:/[\w.-]+){2,}|</?[a-zA-Z][^<>\n]*>|&#?\w{1,32};|\b0x[0-9a-fA-F]+\b",
         re.DOTALL,
     ),
 }

@@ -25,11 +25,10 @@ Flags = NDArray[np.bool_]
 ROBUST = ("largest", "slip")
 """Features whose weights, learned from some kinds of made-up errors, hold for others. Measured with a 6-layer
 prototype, fitted on corrupted training text, average precision on corrupted held-out text against the network alone:
-.748 -> .760 over people's errors, .659 -> .664 over OCR errors that the fit never saw, .632 -> .638 over families left
-out of it; on real errors (typos_ewt) .233 -> .283, and AUROC .922 -> .927. With rarity and case instead of `slip` .758,
-.673, .634 and .252, .918: a rare name in capitals is no error, but a title that holds one is. With all features, which
-learn what the corruptions are made of (digits, marks, double words), .776 on the kinds fitted, but .596 and .619 on the
-others, and AUROC .882 on real errors."""
+.748 -> .761 over people's errors, .659 -> .667 over OCR errors that the fit never saw, .632 -> .644 over families left
+out of it; on real errors (typos_ewt) .233 -> .289, and AUROC .922 -> .928. With rarity and case instead of `slip` .758,
+.673, .634 and .252, .918. With all features, which learn what the corruptions are made of (digits, marks, double
+words), .776 on the kinds fitted, but .596 and .619 on the others, and AUROC .882 on real errors."""
 
 PEOPLE = ("spelling", "grammar", "wording")
 """Families of corruption that the readout is fitted on, where there are any: the damage machines do is told by marks
