@@ -54,10 +54,10 @@ setup(
         "train": ["tensorboard>=2.16"],
         "phones": ["phonenumberslite>=9"],  # phone numbers in `rtdscan clean`: 0.5 MB, Apache-2.0, Google's patterns
         "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
-        "review": ["duckdb>=1.1", "gradio>=6.31,<7"],  # the page of `rtdscan review`
+        "review": ["duckdb>=1.3", "gradio>=6.31,<7"],  # the page of `rtdscan review`
         "test": [
             "boto3>=1.34",
-            "duckdb>=1.1",
+            "duckdb>=1.3",
             "gradio>=6.31,<7",
             "hypothesis>=6.100",
             "jsonschema>=4.20",  # checks the manifests for Kubernetes

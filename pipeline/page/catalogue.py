@@ -32,6 +32,9 @@ _OWN = {
     "tokens",
 }  # fmt: skip
 
+_IN_PLACE = 'order by file_index, "row"'
+"""The order of the corpus; without it DuckDB keeps the order of files and rows only where it joins nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -166,7 +169,7 @@ class Catalogue:
         """All documents of a query in some shards, in the order of the corpus."""
         wanted = {shard.path for shard in self._shards(query)}
         chosen = [shard for shard in shards if shard.path in wanted]
-        return self._rows(query, chosen, "") if chosen else []
+        return self._rows(query, chosen, _IN_PLACE) if chosen else []
 
     def values(self, column: str) -> list[str]:
         """Values of a column, the most frequent first."""
@@ -268,7 +271,7 @@ class Catalogue:
 
 def _order(query: Query, columns: Sequence[str]) -> str:
     if query.order == CORPUS:
-        return ""  # DuckDB keeps the order of the files and rows
+        return _IN_PLACE
     name = _quoted(query.order, (*MEASURES, *columns[1:]))
     return f'order by {name} {"desc" if query.descending else "asc"} nulls last, filename, "row"'
 
