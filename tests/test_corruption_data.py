@@ -26,7 +26,7 @@ def test_demo_spans_are_exact_and_a_third_has_errors() -> None:
     assert len(planted) == 100
     assert sum(len(row["planted"]) for row in planted) == 220
     kinds = Counter(span["kind"] for row in planted for span in row["planted"])
-    assert set(kinds) == set(REGISTRY) - {"shuffled"}
+    assert set(kinds) == set(REGISTRY) - {"shuffled", "punctuation", "real_word"}  # the last two came later
     for row in planted:
         corrupted = Corrupted(row["text"], tuple(Span(**span) for span in row["planted"]))
         assert all(row["text"][span.start : span.end] != span.original for span in corrupted.spans)

@@ -1,6 +1,7 @@
 """Each family by hand: what becomes of a text is one of the results written here, and more than one of them occurs."""
 
 import html
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_spelling_comes_from_the_list() -> None:
     assert not any(known(wrong) for wrongs in misspellings().values() for wrong in wrongs)
 
 
-@pytest.mark.parametrize("name", ["spelling", "keyboard", "phonetic", "letters", "split"])
+@pytest.mark.parametrize("name", ["spelling", "keyboard", "phonetic", "letters"])
 def test_a_misspelling_is_no_word(name: str) -> None:
     wrong = [result.text[span.start : span.end] for result in results(name, PROSE, 0.3) for span in result.spans]
     assert len(wrong) > 100
@@ -132,12 +133,42 @@ def test_wording() -> None:
     assert outcomes("missing", "on the table", rate=0.3) >= {"the table", "on table"}
     assert outcomes("joined", "big red", rate=0.5) == {"bigred"}
     assert outcomes("joined", "can not", rate=0.5) == {"can not"}  # "cannot" is a word
-    assert outcomes("split", "pencil") == {"p encil", "pe ncil", "pen cil", "penc il", "penci l"}
-    assert outcomes("split", "into") == {"into", "i nto", "int o"}  # not "in to": both are words
+    assert outcomes("split", "pencil") == {"pencil", "p encil", "pe ncil", "pen cil", "penc il", "penci l"}
     # Scripts without spaces: characters are the words.
     assert outcomes("swapped", "中文", rate=0.5) == {"文中"}
     assert outcomes("repeated", "中文", rate=0.5) == {"中中文"}
     assert outcomes("missing", "中文", rate=0.5) == {"文"}
+
+
+def test_words_are_split_at_seams_most() -> None:
+    """Where both parts are words, seven times in ten and whatever the other places give."""
+    texts = Counter(result.text for result in results("split", "into", 1.0, 400))
+    assert set(texts) == {"in to", "i nto", "int o"}
+    assert texts["in to"] / 400 == pytest.approx(0.7 + 0.3 / 3, abs=0.07)
+    pencils = [result.text for result in results("split", "pencil", 1.0, 400)]
+    assert sum(text != "pencil" for text in pencils) / 400 == pytest.approx(0.15, abs=0.06)
+
+
+def test_a_slip_gives_another_frequent_word() -> None:
+    assert outcomes("real_word", "From") == {"Form"}
+    assert {"two", "town", "too", "toy"} <= outcomes("real_word", "tow", seeds=400)
+    assert outcomes("real_word", "antidisestablishmentarian") == {"antidisestablishmentarian"}
+    assert outcomes("real_word", "x1") == {"x1"}
+    for result in results("real_word", PROSE, 0.2):
+        for span in result.spans:
+            wrong, right = result.text[span.start : span.end].lower(), span.original.lower()
+            assert common(wrong, 10_000)
+            assert _distance(wrong, right) <= 2  # two letters in the wrong order are two
+
+
+def test_punctuation() -> None:
+    assert outcomes("punctuation", "don't", rate=1.0, seeds=400) >= {"don;t", "don`t", "don´t"}
+    assert {"a,, b", "a. b", "a; b"} <= outcomes("punctuation", "a, b", rate=0.5)
+    assert outcomes("punctuation", "a (b) c", rate=0.34) >= {"a 9b) c", "a (b0 c", "a (b)) c"}
+    assert {"wo.rd", "w,ord", "wor;d"} <= outcomes("punctuation", "word", seeds=600)
+    for result in results("punctuation", PROSE, 0.2):
+        for span in result.spans:
+            assert _distance(result.text[span.start : span.end], span.original) <= 2
 
 
 def test_a_wrong_word_is_of_the_same_band_and_part() -> None:

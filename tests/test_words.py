@@ -1,5 +1,4 @@
 import unicodedata
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from rtdscan.transforms.words import codepoints, cut_words, is_damage, references, sentence_ends, token_words
+from rtdscan.transforms.words import codepoints, cut_words, is_damage, sentence_ends, token_words
 
 NASTY = [
     *"aZéß0 9'’.,:_-!?\"()$ \n\t",
@@ -256,17 +255,3 @@ def test_sentences_end_at_visible_characters(text: str) -> None:
     end_C = sentence_ends(codepoints(text))
     assert len(end_C) == len(text)
     assert not any(text[at].isspace() for at in np.flatnonzero(end_C))
-
-
-def test_character_references_are_found() -> None:
-    text = "AT&T; R&D; &amp; &#39;x&#x2019; &nbsp;y &eacute;t&eacute &amp;quot; &unknown; a & b;"
-    found = [text[start:end] for start, end in references(text)]
-    assert found == ["&amp;", "&#39;", "&#x2019;", "&nbsp;", "&eacute;", "&amp;"]
-    assert references("no ampersand; none") == []
-
-
-@given(st.text(alphabet="&#;xaAmp19 ", max_size=40))
-def test_references_are_ascending_and_disjoint(text: str) -> None:
-    spans = references(text)
-    assert all(text[start] == "&" and text[end - 1] == ";" for start, end in spans)
-    assert all(a[1] <= b[0] for a, b in pairwise(spans))

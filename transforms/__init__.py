@@ -11,6 +11,7 @@ records      the elements of the graph and the Arrow schemas, in one place
 storage      read, list and atomically commit on any file system
 units        Parquet footers -> work units; a unit's rows
 words        text -> words, by character offsets
+residue      what machines left in a text: tags, character references, escapes
 windows      tokens -> token windows, and which of them owns a token
 batches      windows -> padded batches under a token budget; order can be restored
 electra      the shape and the weights of an ELECTRA checkpoint

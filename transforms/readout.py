@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.records import MARK, SPAN
+from rtdscan.transforms.residue import residues
 from rtdscan.transforms.settings import ScoreSettings
 
 DAMAGE_PROBABILITY = 0.99
@@ -235,6 +236,8 @@ def exempt_words(
         return exempt_K
     for kind in ignore:
         exempt_K |= _overlapping([m.span() for m in IGNORABLE[kind].finditer(text)], start_K, end_K)
+    if "code" in ignore:
+        exempt_K |= _overlapping(residues(text), start_K, end_K)
     if allow:
         words, phrases = _allowed(allow)
         exempt_K |= np.array(
@@ -251,11 +254,11 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
     # Begins with a digit; with sign, currency, separators and unit: 1,000; -3.5e7; 10:30; $5; 2nd; 50kg.
     "number": re.compile(r"(?<!\w)[-+±$€£¥]?\d[\d.,:/'’-]{0,40}\w{0,4}%?(?!\w)"),
-    # Fenced blocks, `inline code`, and what no prose holds: snake_case, camelCase, a.b(), $VAR, /a/path, <tag>, &amp;,
-    # 0x1f.
+    # Fenced blocks, `inline code`, and what no prose holds: snake_case, camelCase, a.b(), $VAR, /a/path, <tag>, 0x1f;
+    # and all residues.
     "code": re.compile(
         r"```.*?(?:```|\Z)|`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b[\w.]{1,80}\([^()\n]{0,200}\)|[$@]\w+"
-        r"|(?<!\w)(?:/[\w.-]+){2,}|</?[a-zA-Z][^<>\n]*>|&#?\w{1,32};|\b0x[0-9a-fA-F]+\b",
+        r"|(?<!\w)(?:/[\w.-]+){2,}|</?[a-zA-Z][^<>\n]*>|\b0x[0-9a-fA-F]+\b",
         re.DOTALL,
     ),
 }

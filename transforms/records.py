@@ -21,10 +21,10 @@ from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.tally import Tally
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raised whenever the same text and model would give other scores; part of every fingerprint."""
 
-SPANS_VERSION = 3
+SPANS_VERSION = 4
 """Raised whenever spans or decisions are made otherwise from stored candidates; part of every fingerprint."""
 
 Status = Literal["ok", "empty", "null", "invalid", "truncated", "failed"]

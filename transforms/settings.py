@@ -96,8 +96,8 @@ GENERATOR = "generator"
 
 DEFAULT_KINDS: dict[str, float] = {
     "spelling": 4, "keyboard": 2, "phonetic": 2, "letters": 3,
-    "agreement": 2, "article": 2, "preposition": 2, "tense": 2, "confusable": 2, "apostrophe": 1,
-    "wrong_word": 3, "synonym": 2, "repeated": 1, "swapped": 1, "missing": 1, "split": 1, "joined": 1,
+    "agreement": 2, "article": 2, "preposition": 2, "tense": 2, "confusable": 2, "apostrophe": 1, "punctuation": 1,
+    "wrong_word": 3, "real_word": 2, "synonym": 2, "repeated": 1, "swapped": 1, "missing": 1, "split": 1, "joined": 1,
     "shuffled": 0.5, "foreign": 0.3, "gibberish": 0.3, "boilerplate": 0.7,
     "ocr_light": 1.5, "ocr_medium": 1.5, "ocr_heavy": 1,
     "mojibake": 0.7, "entities": 0.5, "replacement": 0.5, "markup": 0.7,

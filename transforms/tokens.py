@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from rtdscan.transforms.readout import Pairs
+from rtdscan.transforms.residue import residues
 from rtdscan.transforms.windows import Windows, cut_windows, join_windows, token_boundaries
-from rtdscan.transforms.words import codepoints, cut_words, is_damage, references, token_words
+from rtdscan.transforms.words import codepoints, cut_words, is_damage, token_words
 
 ENCODE_BYTES = 1 << 18
 """Text that is given to the tokenizer at once: its answer costs about 140 bytes of Python objects a token."""
@@ -52,7 +53,7 @@ class Chunk:
         ids_N: Token ids.
         start_N, end_N: Character offsets of tokens in their document.
         start_W, end_W: Character offsets of words in their document, end exclusive.
-        damaged_W: Words that hold a character of damage, or are part of a character reference of HTML.
+        damaged_W: Words that hold a character of damage, or share one with a residue.
         pairs: Pieces of words, in flat token and word numbers.
         windows: Windows over the flat tokens; none crosses from one piece to another.
     """
@@ -163,7 +164,7 @@ def _parse_one(piece: Piece, encoding: Encoding, *, window: int) -> _Parsed:
         keep_K = (token_K < limit) & (word_K < kept)
         token_K, word_K = token_K[keep_K], word_K[keep_K]
     damaged_C = is_damage(codes_C)
-    for start, end in references(piece.text):
+    for start, end in residues(piece.text):
         damaged_C[start:end] = True
     damage_C = np.concatenate([[0], np.cumsum(damaged_C)])
     return _Parsed(

@@ -15,11 +15,9 @@ except that invisible ones (format characters, joiner, variation selectors) alon
 Shapes: C characters of the text, T tokens, W words, P pairs of token and word.
 """
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from html.entities import html5
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,17 +156,6 @@ def is_damage(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """
     damage_C: NDArray[np.bool_] = _class_table()[codes_C] == _STRAY
     return damage_C
-
-
-def references(text: str) -> list[tuple[int, int]]:
-    """Where a text of prose still has HTML's character references, `&amp;` and `&#8217;`: start and end of each."""
-    if "&" not in text:
-        return []
-    found = ((m.span(), m[1]) for m in _REFERENCE.finditer(text))
-    return [span for span, name in found if name is None or f"{name};" in html5]
-
-
-_REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z][A-Za-z0-9]{1,31}));")
 
 
 def sentence_ends(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:

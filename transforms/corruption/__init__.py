@@ -4,7 +4,8 @@ edits       the element `Corrupted(text, spans)` and the primitives: apply, comp
 wordlist    what ships about English words: frequency, misspellings, near-synonyms
 spelling    real misspellings, keyboard, by ear, letters doubled, missing, transposed
 grammar     agreement, articles, prepositions, tense, their/there, apostrophes
-wording     wrong word, near-synonym, repeated, swapped, missing, split, joined
+marks       punctuation
+wording     wrong word, a slip that gives a word, near-synonym, repeated, swapped, missing, split, joined
 foreign     another language, gibberish, shuffled
 debris      markup, boilerplate
 ocr         what a scanner of paper makes of letters
@@ -27,9 +28,19 @@ from rtdscan.transforms.corruption.edits import Corrupted, Edit, Span, apply, co
 from rtdscan.transforms.corruption.encoding import entities, mojibake, replacement
 from rtdscan.transforms.corruption.foreign import foreign, gibberish, shuffled
 from rtdscan.transforms.corruption.grammar import agreement, apostrophe, article, confusable, preposition, tense
+from rtdscan.transforms.corruption.marks import punctuation
 from rtdscan.transforms.corruption.ocr import ocr_heavy, ocr_light, ocr_medium
 from rtdscan.transforms.corruption.spelling import keyboard, letters, phonetic, spelling
-from rtdscan.transforms.corruption.wording import joined, missing, repeated, split, swapped, synonym, wrong_word
+from rtdscan.transforms.corruption.wording import (
+    joined,
+    missing,
+    real_word,
+    repeated,
+    split,
+    swapped,
+    synonym,
+    wrong_word,
+)
 
 __all__ = ["REGISTRY", "Corrupted", "Edit", "Kind", "Span", "apply", "compose"]
 
@@ -60,8 +71,8 @@ _DOCUMENT = frozenset(("shuffled", "foreign", "gibberish", "boilerplate"))
 # In the order in which they happen to a text: people write, pages are put together, scanned, encoded, marked up.
 _KINDS: tuple[Corrupt, ...] = (
     spelling, keyboard, phonetic, letters,
-    agreement, article, preposition, tense, confusable, apostrophe,
-    wrong_word, synonym, repeated, swapped, missing, split, joined,
+    agreement, article, preposition, tense, confusable, apostrophe, punctuation,
+    wrong_word, real_word, synonym, repeated, swapped, missing, split, joined,
     shuffled, foreign, gibberish, boilerplate,
     ocr_light, ocr_medium, ocr_heavy,
     mojibake, entities, replacement, markup,

@@ -1,13 +1,16 @@
-"""Words that are spelt right and do not belong, and words in the wrong place: wrong, near-synonym, repeated, swapped,
-missing, split, joined."""
+"""Words that are spelt right and do not belong, and words in the wrong place: wrong, a slip that gives another word,
+near-synonym, repeated, swapped, missing, split, joined."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from string import ascii_lowercase
 
 import numpy as np
 
 from rtdscan.transforms.corruption.edits import GAP, Corrupted, Edit, amount, apply, change_words, like, pick, words_of
 from rtdscan.transforms.corruption.wordlist import (
     FUNCTION_WORDS,
+    NAME_CAPITAL,
     band,
     common,
     frequency,
@@ -20,6 +23,15 @@ from rtdscan.transforms.corruption.wordlist import (
 
 NEAR = 4
 """Neighbours among which a near-synonym is drawn."""
+
+SEAM = 0.7
+"""Share of the words with a seam, a place where both parts are words, that are split there: "my self", "any one"."""
+
+SEAMLESS = 0.85
+"""Share of the other words that are passed over: people rarely split a word elsewhere, scanners of paper do."""
+
+REAL = 10_000
+"""Most frequent words that a slip of the hand may end in; beyond, the list is full of names and abbreviations."""
 
 
 def wrong_word(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
@@ -44,6 +56,16 @@ def wrong_word(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
         return None
 
     return change_words(text, rng, rate, kind="wrong_word", change=change)
+
+
+def real_word(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
+    """A slip of one letter that gives another word, which no spelling checker sees: "form", "say" for "stay"."""
+
+    def change(word: str, rng: np.random.Generator) -> str | None:
+        others = _one_letter_off(word.lower()) if word.isalpha() else ()
+        return like(word, pick(rng, others)) if others else None
+
+    return change_words(text, rng, rate, kind="real_word", change=change)
 
 
 def synonym(
@@ -107,13 +129,16 @@ def missing(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
 
 
 def split(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
-    """A space inside a word: "to gether"; not where both parts are words."""
+    """A space inside a word: "to gether", and "any one" where one word stood."""
 
     def change(word: str, rng: np.random.Generator) -> str | None:
         if len(word) < 4 or not word.isalpha():
             return None
-        at = 1 + int(rng.random() * (len(word) - 1))
-        return None if common(word[:at]) and common(word[at:]) else f"{word[:at]} {word[at:]}"
+        seams = [at for at in range(2, len(word) - 1) if common(word[:at]) and common(word[at:])]
+        if not seams and rng.random() < SEAMLESS:
+            return None
+        at = pick(rng, seams) if seams and rng.random() < SEAM else 1 + int(rng.random() * (len(word) - 1))
+        return f"{word[:at]} {word[at:]}"
 
     return change_words(text, rng, rate, kind="split", change=change)
 
@@ -126,6 +151,24 @@ def joined(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
         return None if following == end or known(both) else Edit(end, following, "", "joined")
 
     return _pairs(text, rng, rate, edit)
+
+
+@lru_cache(maxsize=4096)
+def _one_letter_off(lower: str) -> tuple[str, ...]:
+    """Frequent words that a letter too few, too many or wrong, or two in the wrong order, make of a word."""
+    if len(lower) < 2 or not lower.isascii():
+        return ()
+    cuts = [(lower[:at], lower[at:]) for at in range(len(lower) + 1)]
+    made = {left + right[1:] for left, right in cuts if right}
+    made |= {left + right[1] + right[0] + right[2:] for left, right in cuts if len(right) > 1}
+    made |= {left + letter + right[1:] for left, right in cuts if right for letter in ascii_lowercase}
+    made |= {left + letter + right for left, right in cuts for letter in ascii_lowercase}
+    capital_W = frequency().capital_W
+    return tuple(
+        other
+        for other in sorted(made - {lower})
+        if len(other) > 1 and common(other, REAL) and capital_W[frequency().rank[other]] < NAME_CAPITAL
+    )
 
 
 def _alike(word: str, other: str) -> bool:
