@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms.readout import exempt_words
-from rtdscan.transforms.residue import residues
+from rtdscan.transforms.residue import mended, residues
 from rtdscan.transforms.words import codepoints, cut_words
 
 
@@ -77,3 +77,30 @@ def test_code_is_let_be() -> None:
     exempt = exempt_words(text, words.start_W, words.end_W, ignore=("code",), allow=())
     left = [text[s:e] for s, e, out in zip(words.start_W, words.end_W, exempt, strict=True) if not out]
     assert left == ["The", "and", "of", "a", '"', "b", '"', "."]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("caf&eacute;", "café"),
+        ("&amp;amp;#39;", "'"),
+        ("&nbsp;", " "),
+        ("\\u00e9t\\u00e9", "été"),
+        ("na=C3=AFve", "naïve"),
+        ("basic\u00adally", "basically"),
+        ("plain", None),
+        ("<b>", None),
+        ("<b>&amp;", None),
+        ("&#0;", None),
+        ("&#xd800;", None),
+        ("\\ud83d", None),
+        ("&lt;b&gt;", None),  # what comes out is a tag
+    ],
+)
+def test_escapes_are_turned_back(text: str, expected: str | None) -> None:
+    assert mended(text) == expected
+
+
+@given(st.text(alphabet="&amp;#x19le;\\\\u00e9=C3A\u00adé <b>", max_size=40))
+def test_what_is_mended_holds_no_residue(text: str) -> None:
+    assert mended(text) is None or not residues(mended(text) or "")

@@ -149,9 +149,18 @@ def test_spans_of_several_words(span: str, meant: str) -> None:
     assert found[0].text == meant
 
 
-@pytest.mark.parametrize("span", ["&hous;", "x1 hous", "hous\ufffd", "<hous>", "hous_e", "42"])
+@pytest.mark.parametrize("span", ["&hous;", "{{hous}}", "x1 hous", "hous\ufffd", "<hous>", "hous_e", "42"])
 def test_damage_is_no_slip(span: str) -> None:
     assert Suggester(WORDS, SuggestSettings(least=0.0)).suggest([(span, 0, len(span))]) == [[]]
+
+
+def test_escapes_say_what_they_stand_for() -> None:
+    suggester = Suggester(WORDS, SuggestSettings(top_k=1))
+    text = "A caf&eacute; in a &lt;b&gt; and\u00a0R&amp;D"
+    spans = ["caf&eacute;", "&eacute;", "R&amp;D", "&amp;", "&lt;b&gt;", "&lt;b&gt; and"]
+    found = suggester.suggest([(text, text.index(span), text.index(span) + len(span)) for span in spans])
+    assert [[one.text for one in those] for those in found] == [["café"], ["é"], ["R&D"], ["&"], [], []]
+    assert Suggester(WORDS, SuggestSettings(top_k=0)).suggest([("&amp;", 0, 5)]) == [[]]
 
 
 def test_context_overrules_letters() -> None:

@@ -6,6 +6,7 @@ e-mails and reviews (the same), 4 of 1,441 documents of other kinds (manuals tha
 ones (`-{zh-cn:米; zh-tw:公尺}-`). Who scans manuals or code has `ignore: [code]`.
 """
 
+import html
 import re
 from html.entities import html5
 
@@ -24,7 +25,13 @@ and four of MediaWiki. <mailto:a@b.c> is no tag."""
 # Every repetition is bounded: texts are hostile, matching stays linear.
 _ATTRIBUTE = r"""\s{1,9}[\w:.-]{1,40}\s?=\s?(?:"[^"<>]{0,400}"|'[^'<>]{0,400}'|[^\s"'<>=]{1,200})"""
 _LATIN = "A-Za-z\u00c0-\u024f"
-_INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+_WITHIN_WORDS = {
+    mark: re.compile(rf"(?<=[{_LATIN}]){mark}(?=[{_LATIN}])") for mark in "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+}
+
+_QUOTED = re.compile(r"(?:=[CE][0-9A-F](?:=[89AB][0-9A-F]){1,2}){1,9}")  # quoted-printable, beyond ASCII
+_CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPED_AT_MOST = 4
 
 # What a text must have for a pattern to be searched (most have nothing of it), and the pattern.
 _PATTERNS: tuple[tuple[str, str], ...] = (
@@ -44,9 +51,9 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ('="', r'\b(?:style|class|href|src)="[^"<>\n]{0,300}"'),
     ("\\", r"\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|(?<!:)\\[nrt](?![A-Za-z])|(?<!:)\\n(?=(?-i:[A-Z][a-z]))"),
     ("%20", r"(?<!\S)(?:[\w-]{0,60}[^\W\d])?%20[\w%-]{0,120}(?![^\s.,;:!?)])"),  # in no address
-    ("=", r"""=3D(?=["'])|(?:=[CE][0-9A-F](?:=[89AB][0-9A-F]){1,2}){1,9}"""),  # quoted-printable
+    ("=", rf"""=3D(?=["'])|{_QUOTED.pattern}"""),
     # Between Latin letters alone: elsewhere these characters have a use.
-    *((mark, rf"(?<=[{_LATIN}]){mark}(?=[{_LATIN}])") for mark in _INVISIBLE),
+    *((mark, pattern.pattern) for mark, pattern in _WITHIN_WORDS.items()),
     ("\u25a1", rf"(?<=[{_LATIN}])\u25a1|\u25a1(?=[{_LATIN}])"),
 )
 
@@ -64,6 +71,26 @@ def residues(text: str) -> list[tuple[int, int]]:
         references = ((match.span(), match[1]) for match in _REFERENCE.finditer(text))
         found += [span for span, name in references if name is None or f"{name};" in html5]
     return _united(found)
+
+
+def mended(text: str) -> str | None:
+    """A text, a few words at most, with what machines wrote for characters turned back into these.
+
+    References ("caf&eacute;"), "\\u00e9" and quoted-printable are read, invisible characters are taken out.
+
+    Returns:
+        None where nothing is to be turned back, or where a tag, a template or a character that no text should hold is
+        left.
+    """
+    new = text
+    for _ in range(_ESCAPED_AT_MOST):
+        new = _REFERENCE.sub(lambda match: html.unescape(match[0]), new)
+    new = _CODE_POINT.sub(lambda match: chr(int(match[1], 16)), new)
+    new = _QUOTED.sub(lambda match: bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace"), new)
+    for pattern in _WITHIN_WORDS.values():
+        new = pattern.sub("", new)
+    new = new.replace("\u00a0", " ")
+    return new if new != text and new.isprintable() and "\ufffd" not in new and not residues(new) else None
 
 
 def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ Candidates are words near in letters (`near.py`). They are ranked by how likely 
 word. With `suggest.in_context` the best of them are read in their place: by the discriminator, for a network that tells
 which words do not belong tells as well which of several does, and by the generator, where the bundle has one
 (`gaps.py`), which adds words of its own. Where no letters help, in Chinese or without a lexicon, its words are all.
+Escapes that machines left ("&eacute;") need none of this: they say what they stand for.
 
 The ranking is a softmax over the candidates and "none of them", so each suggestion has a probability; the coefficients
 were fitted by `benchmarks/suggestions.py --fit` on `typos_ewt_train` (errors that people marked in e-mails, reviews
@@ -24,10 +25,14 @@ from rtdscan.transforms.candidates import AROUND, Case, Judge, judge_cases, like
 from rtdscan.transforms.gaps import GapReader
 from rtdscan.transforms.near import Near, NearWords
 from rtdscan.transforms.records import SPAN
+from rtdscan.transforms.residue import mended, residues
 from rtdscan.transforms.settings import SuggestSettings
 
 JUDGED = 8
 """Candidates that are judged in their context, the best by their letters."""
+
+MENDED = 0.99
+"""Probability of what an escape stands for, "é" for "&eacute;": certain, but for spans that hold more than that."""
 
 PLACES = 512
 """Words that are read together: of a corpus that is all errors a unit has many, and each takes a dozen texts."""
@@ -108,7 +113,8 @@ class Suggester:
         """From suggestions for the words of a span (after those for all of them together, if there are several)."""
         text, start, end = place
         if not found:
-            return []
+            meant = None if any(map(str.isspace, text[start:end])) else mended(text[start:end])
+            return [Suggestion(meant, MENDED)][: self.settings.top_k] if meant else []
         if len(found) == 1:
             (_, first, last), ones = found[0]
             told = [Suggestion(text[start:first] + one.text + text[last:end], one.probability) for one in ones]
@@ -191,9 +197,9 @@ def _places(
 def _words_in(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Where the words of a span stand, without marks around them; before several of them all of them together.
 
-    None where anything else stands among them: `&nbsp;`, `x1` or half of a character are damage, not slips.
+    None where anything else stands among them: `&nbsp;`, `{{cite}}`, `x1` or half of a character are damage, not slips.
     """
-    if not _AMONG_WORDS.issuperset(_WORD.sub("", text[start:end])):
+    if not _AMONG_WORDS.issuperset(_WORD.sub("", text[start:end])) or residues(text[start:end]):
         return []
     spots = [(start + m.start(), start + m.end()) for m in _WORD.finditer(text[start:end])]
     return spots if len(spots) < 2 else [(spots[0][0], spots[-1][1]), *spots]
