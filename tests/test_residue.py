@@ -34,6 +34,7 @@ def found(text: str) -> list[str]:
         ('href=3D"x" caf=C3=A9', "=3D =C3=A9"),
         ("a basic\u00adally w\u200brong word\ufeffs", "\u00ad \u200b \ufeff"),
         ("state□s and □he", "□ □"),
+        ("itâ€™s a cafÃ© and Ã†schylus", "â€™ Ã© Ã†"),
     ],
 )  # fmt: skip
 def test_what_machines_leave_is_found(text: str, expected: str) -> None:
@@ -88,7 +89,10 @@ def test_code_is_let_be() -> None:
         ("\\u00e9t\\u00e9", "été"),
         ("na=C3=AFve", "naïve"),
         ("basic\u00adally", "basically"),
+        ("donâ€™t", "don’t"),
+        ("cafÃ©", "café"),
         ("plain", None),
+        ("café", None),
         ("<b>", None),
         ("<b>&amp;", None),
         ("&#0;", None),
