@@ -162,6 +162,13 @@ def test_an_excerpt_of_a_huge_word_is_short() -> None:
     assert len(excerpt.stretches[1].sure) == len(excerpt.stretches[1].suggestions)
 
 
+def test_a_space_that_is_suggested_is_seen() -> None:
+    spans = [{"start": 4, "end": 10, "score": 0.99, "suggestions": [" "], "probabilities": [0.99]}]
+    text = "time&nbsp;to eat"
+    (excerpt,) = make_excerpts(lambda start, end: text[start:end], spans, n_chars=len(text), n=1)
+    assert excerpt.stretches[1].suggestions == ("␣",)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What it says
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from rtdscan.pipeline.page.catalogue import MEASURES, Query, Row
 from rtdscan.pipeline.page.documents import Mark, Shown
 from rtdscan.pipeline.page.trying import State, Tried
-from rtdscan.pipeline.report.visible import pieces, shortened
+from rtdscan.pipeline.report.visible import pieces, shortened, suggested
 
 LONGEST = 400
 """Characters of one word that are shown."""
@@ -145,7 +145,7 @@ def _choices(span: Mapping[str, Any]) -> Markup:
     words, sure = span["suggestions"][:SUGGESTIONS], span.get("probabilities") or ()
     told = [Markup(" <small>{:.2f}</small>").format(p) for p in sure]
     return Markup(" ").join(
-        Markup("<bdi>{}</bdi>{}").format(shown(word, 40), after)
+        Markup("<bdi>{}</bdi>{}").format(shown(suggested(word), 40), after)
         for word, after in zip_longest(words, told[: len(words)], fillvalue="")
     )
 
@@ -315,7 +315,7 @@ def _named(mark: Mark) -> list[str]:
     """Suggestions as the bar under a document names them."""
     sure = [f" {p:.2f}" for p in mark.sure]
     words = mark.suggestions[:SUGGESTIONS]
-    return [plain(word) + after for word, after in zip_longest(words, sure[: len(words)], fillvalue="")]
+    return [plain(suggested(word)) + after for word, after in zip_longest(words, sure[: len(words)], fillvalue="")]
 
 
 def _places(found: Shown) -> Markup:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rtdscan.pipeline.report.visible import shortened
+from rtdscan.pipeline.report.visible import shortened, suggested
 
 AROUND = 90
 """Characters of context on each side, cut back to white space where there is some."""
@@ -88,7 +88,7 @@ def _excerpt(text: Text, spans: Sequence[dict[str, Any]], start: int, end: int, 
         before = text(at, span["start"])
         if at == start and start > 0:
             before = _from_space(before, cut=True)
-        suggestions = tuple(shortened(word, 40) for word in (span.get("suggestions") or ())[:SUGGESTIONS])
+        suggestions = tuple(shortened(suggested(word), 40) for word in (span.get("suggestions") or ())[:SUGGESTIONS])
         sure = tuple(span.get("probabilities") or ())[: len(suggestions)]
         words = shortened(text(span["start"], span["end"]), LONGEST)
         parts += [Stretch(shortened(before, 4 * AROUND)), Stretch(words, span["score"], suggestions, sure)]

@@ -71,6 +71,11 @@ def shortened(text: str, most: int) -> str:
     return f"{text[:head]}[… {len(text) - head - tail:,} characters …]{text[-tail:]}"
 
 
+def suggested(word: str) -> str:
+    """A suggestion to be read: a space, which "&nbsp;" stands for, as an open box."""
+    return word if word.strip() else "␣"
+
+
 def _run(text: str, at: int) -> int:
     """Where the sign that begins here ends; `at` itself where there is none. Repeated characters are one sign."""
     if text[at] == "\r" and text[at : at + 2] == "\r\n":
