@@ -91,7 +91,9 @@ def calibrate(
     weight_W = prior_weights(wrong_W, expected)
     before, after = (bins_of(p_W, wrong_W, weight_W=weight_W) for p_W in (p_before, p_after))
     wanted = sorted({*config.precisions, precision})
-    thresholds = [threshold_for(each, p_after, wrong_W, expected=expected) for each in wanted]
+    # Damage is flagged at any threshold, and nearly always rightly: with it the others' precision would seem higher.
+    open_W = ~evidence.damaged_W[counted_W]
+    thresholds = [threshold_for(each, p_after[open_W], wrong_W[open_W], expected=expected) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
     if measured.labelled.judged:  # nobody judged whole documents
