@@ -1,7 +1,9 @@
 """rtdscan calibrate: what is written into a bundle, and that it is better or says that it is not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +14,11 @@ from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection.bundles import with_section
+from rtdscan.pipeline.detection.calibration import calibrate
 from rtdscan.pipeline.detection.evidence import Evidence
+from rtdscan.pipeline.detection.measuring import Measured
 from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
+from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import Truth
 from rtdscan.transforms.bundle import BundleCard, load_bundle
 from rtdscan.transforms.readout import sigmoid
@@ -108,6 +113,26 @@ def test_made_up_errors_teach_only_what_holds_for_others() -> None:
     few = Truth(np.ones(200, bool), wrong, {"ocr_light": kinds["ocr_light"]}, 10)
     assert choose_words(evidence, few, kinds["shuffled"], synthetic=True).fitted_W.sum() == 180
     assert feature_names(BundleCard(), evidence, synthetic=True) == ("largest",)
+
+
+def test_damage_lends_the_others_no_precision(tiny_bundle: Path) -> None:
+    """Words that rules flag, all rightly, make no threshold lower."""
+    evidence, wrong = planted()
+    sure = np.zeros(len(wrong), bool)
+    sure[::5] = True
+    scorer = SimpleNamespace(bundle=load_bundle(str(tiny_bundle)))
+    labelled = SimpleNamespace(
+        synthetic=False, judged=False, source={"data": ["it"], "corrupted": False, "documents": 300}
+    )
+    thresholds = []
+    for damaged, counted in ((sure, np.ones_like(sure)), (np.zeros_like(sure), ~sure)):
+        truth = Truth(counted, wrong | sure, {}, int(evidence.document_W[-1]) + 1)
+        measured = Measured(scorer, labelled, replace(evidence, damaged_W=damaged), truth)  # type: ignore[arg-type]
+        config = CalibrateConfig(precisions=(0.4,))
+        found = calibrate(measured, config=config, precision=0.5, expected=None, seed=0, keep=True)
+        thresholds.append([threshold.threshold for threshold in found.thresholds])
+    assert thresholds[0] == thresholds[1]
+    assert None not in thresholds[0]
 
 
 @pytest.fixture(scope="module")

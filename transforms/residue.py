@@ -110,9 +110,13 @@ def _misread(text: str) -> list[tuple[int, int]]:
     bad = [match.span() for match in BADNESS_RE.finditer(text)]
     if not bad:
         return []
-    runs, fix = _spans(_BEYOND_ASCII, text), _fix_encoding()
-    touched = [run for run in runs if any(run[0] < end and start < run[1] for start, end in bad)]
-    return [(start, end) for start, end in touched if fix(text[start:end]) != text[start:end]]
+    fix, found, at = _fix_encoding(), [], 0
+    for start, end in _spans(_BEYOND_ASCII, text):
+        while at < len(bad) and bad[at][1] <= start:
+            at += 1
+        if at < len(bad) and bad[at][0] < end and fix(text[start:end]) != text[start:end]:
+            found.append((start, end))
+    return found
 
 
 @cache

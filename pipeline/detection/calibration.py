@@ -37,7 +37,7 @@ class Calibrated:
         card: bundle.json as it is to be.
         fit: The readout.
         rate: Share of wrong words that all holds for.
-        thresholds: For each wanted precision.
+        thresholds: For each wanted precision, by the words that damage does not decide.
         table_before, table_after: Reliability at that rate.
         error_before, error_after: Expected calibration error.
         notes: What a user has to know.
