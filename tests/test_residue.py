@@ -94,6 +94,7 @@ def test_code_is_let_be() -> None:
         ("cafÃ©", "café"),
         ("plain", None),
         ("café", None),
+        ("the\u0412\u00a0", None),  # not read, and a space alone is no mending
         ("<b>", None),
         ("<b>&amp;", None),
         ("&#0;", None),

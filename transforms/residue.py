@@ -36,9 +36,8 @@ _WITHIN_WORDS = {
 _QUOTED = re.compile(r"(?:=[CE][0-9A-F](?:=[89AB][0-9A-F]){1,2}){1,9}")  # quoted-printable, beyond ASCII
 _CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
 _ESCAPED_AT_MOST = 4
-_PERHAPS_MISREAD = re.compile(
-    r"[\u0080-\u2dff]{2,100}"
-)  # a byte of UTF-8 is never alone; by no codec is it Han or kana
+# A byte of UTF-8 beyond ASCII is never alone, and by no codec of the West is it Han or kana.
+_PERHAPS_MISREAD = re.compile(r"[\u0080-\u2dff]{2,100}")
 
 # What a text must have for a pattern to be searched (most have nothing of it), and the pattern.
 _PATTERNS: tuple[tuple[str, str], ...] = (
@@ -98,8 +97,10 @@ def mended(text: str) -> str | None:
         new = pattern.sub("", new)
     if not new.isascii():
         new = _fix_encoding()(new)
+    if new == text:
+        return None
     new = new.replace("\u00a0", " ")
-    return new if new != text and new.isprintable() and "\ufffd" not in new and not residues(new) else None
+    return new if new.isprintable() and "\ufffd" not in new and not residues(new) else None
 
 
 def _misread(text: str) -> list[tuple[int, int]]:

@@ -29,11 +29,11 @@ def punctuation(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
         return Corrupted(text)
     strays = amount(rng, 0.3 * wanted)
     inner = [(start, end) for start, end in words if end - start > 2]
-    edits = [
-        Edit(at, at, pick(rng, STRAY), "punctuation")
-        for start, end in (inner[which] for which in rng.permutation(len(inner))[:strays].tolist())
-        for at in (start + 1 + int(rng.random() * (end - start - 1)),)
-    ]
+    edits: list[Edit] = []
+    for which in rng.permutation(len(inner))[:strays].tolist():
+        start, end = inner[which]
+        at = start + 1 + int(rng.random() * (end - start - 1))
+        edits.append(Edit(at, at, pick(rng, STRAY), "punctuation"))
     there = [match.start() for match in _MARK.finditer(text)]
     for which in rng.permutation(len(there))[: wanted - len(edits)].tolist():
         at = there[which]
