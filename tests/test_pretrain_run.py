@@ -354,7 +354,7 @@ def test_chinese_from_scratch(tmp_path: Path) -> None:
     words = list(dict.fromkeys(CHINESE))[:60]
     path = write_corpus(tmp_path / "zh.parquet", words, between="", end="。")
     shipped = load_config(PretrainConfig, files=[CONFIGS / "pretrain-chinese.yaml"])
-    config = tiny_config(steps=120, corruption=shipped.corruption.model_dump(), optimiser={"lr": 0.005})
+    config = tiny_config(steps=80, corruption=shipped.corruption.model_dump(), optimiser={"lr": 0.005})
     pretrain([str(path)], str(tmp_path / "model"), config)
     lines = read_metrics(tmp_path / "model")
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -447,6 +447,7 @@ except RtdscanError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_checkpoint(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
     """In a process of its own: libraries of other tests leave an alternate signal stack behind that can't be used."""
     model = tmp_path / "model"

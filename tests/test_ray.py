@@ -283,6 +283,7 @@ def test_somebody_else_there(
     assert f"rtdscan: no answer from Ray at {address} within 2 s; is that the port" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "told"), [("threads=64", "64 CPUs"), ("ray.memory_per_task=900", "and 900 GB")])
 def test_no_node_has_room(
     case: Case, rays: Rays, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, told: str

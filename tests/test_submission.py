@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,7 @@ def corpus(tmp_path: Path) -> Path:
         (["runner=FlinkRunner", "precision=auto"], [], 2, "FlinkRunner: precision is auto"),
     ],
 )
+@pytest.mark.timeout(60)
 def test_what_is_told_before_submission(
     corpus: Path,
     tmp_path: Path,
@@ -46,13 +46,11 @@ def test_what_is_told_before_submission(
     status: int,
     told: str,
 ) -> None:
-    began = time.monotonic()
     args = ["scan", str(corpus), str(tmp_path / "out"), *options(tiny_bundle, *sets)]
     assert main([*args, "--", *beam]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "out").exists()
-    assert time.monotonic() - began < 30
 
 
 def test_a_job_that_nobody_waits_for_is_finished_by_the_same_command(

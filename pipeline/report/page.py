@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,9 @@ MEASURES = {
 """Measures of drift as people call them."""
 
 
-def render(findings: Findings, *, key: str) -> str:
-    """The page.
-
-    Args:
-        findings: What it shows.
-        key: Digest of what it was made from; it carries it.
-    """
+@cache
+def _environment() -> Environment:
+    """Keeps the template it has compiled: that takes as long as a small report."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -64,28 +61,42 @@ def render(findings: Findings, *, key: str) -> str:
         "day": _day,
         "number": _number,
     }
+    return environment
+
+
+def render(findings: Findings, *, key: str) -> str:
+    """The page.
+
+    Args:
+        findings: What it shows.
+        key: Digest of what it was made from; it carries it.
+    """
     finished, tally = findings.finished, findings.finished.tally
     thresholds = finished.thresholds
-    return environment.get_template("report.html.j2").render(
-        key=key,
-        f=findings,
-        run=finished.run,
-        summary=finished.run["summary"],
-        tally=tally,
-        metrics=tally.metrics(),
-        thresholds=thresholds,
-        scores=_plot(score_figure(findings.rows, thresholds=thresholds)),
-        lengths=_plot(length_figure(findings.rows, thresholds=thresholds)),
-        drifted=[_plot(one) for one in drift_figures(tally, findings.baseline.tally)] if findings.baseline else [],
-        decisions=[(name, tally.decisions.get(name, 0)) for name in DECISIONS],
-        statuses=[(name, tally.statuses.get(name, 0)) for name in STATUSES if tally.statuses.get(name)],
-        outcomes=list(findings.counts.outcomes.items()),
-        group_words=GROUP_WORDS,
-        measures=MEASURES,
-        names=[_looks(word) for word in findings.words.words] if findings.words else [],
-        allow=_allow(findings),
-        config=_config(finished.run["config"]),
-        corpus=_corpus(finished.run["inputs"]),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            key=key,
+            f=findings,
+            run=finished.run,
+            summary=finished.run["summary"],
+            tally=tally,
+            metrics=tally.metrics(),
+            thresholds=thresholds,
+            scores=_plot(score_figure(findings.rows, thresholds=thresholds)),
+            lengths=_plot(length_figure(findings.rows, thresholds=thresholds)),
+            drifted=[_plot(one) for one in drift_figures(tally, findings.baseline.tally)] if findings.baseline else [],
+            decisions=[(name, tally.decisions.get(name, 0)) for name in DECISIONS],
+            statuses=[(name, tally.statuses.get(name, 0)) for name in STATUSES if tally.statuses.get(name)],
+            outcomes=list(findings.counts.outcomes.items()),
+            group_words=GROUP_WORDS,
+            measures=MEASURES,
+            names=[_looks(word) for word in findings.words.words] if findings.words else [],
+            allow=_allow(findings),
+            config=_config(finished.run["config"]),
+            corpus=_corpus(finished.run["inputs"]),
+        )
     )
 
 
