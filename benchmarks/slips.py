@@ -9,6 +9,7 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +40,7 @@ def main() -> None:
     if lexicon is None:
         raise SystemExit(f"{bundle.name} has no lexicon")
     table, _ = read_counts(bundle.path / LEXICON_FILE)
+    table = table.filter(pc.invert(pc.match_substring(table["word"], " ")))
     features, right = make_cases(
         half_known(lexicon.slips.near), table["word"].to_pylist(), table["documents"].to_numpy().astype(float)
     )

@@ -31,8 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from io import BytesIO
     from pathlib import Path
 
+    import numpy as np
+
     from rtdscan.pipeline.detection.bundles import card_of, check_output, write_bundle
-    from rtdscan.pipeline.detection.counting import count_words, merged
+    from rtdscan.pipeline.detection.counting import count_pairs, count_words, merged
     from rtdscan.pipeline.detection.labels import iterate_texts
     from rtdscan.transforms import storage
     from rtdscan.transforms.bundle import load_bundle
@@ -53,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
     if not counts.documents:
         raise UserError(f"{', '.join(inputs)}: holds no text")
     words, documents_W = counts.most_frequent(config.words, least=config.least)
+    pairs = count_pairs(
+        iterate_texts(inputs, text=config.text), words, tokenizer=bundle.tokenizer(), memory_words=config.memory_words
+    )
+    apart, documents_A = pairs.most_frequent(config.words, least=config.least)
     own, total = len(words), counts.documents
+    words, documents_W = [*words, *apart], np.concatenate([documents_W, documents_A])
     listed = bundle.path / LEXICON_FILE
     if listed.is_file() and not args.alone:
         old, old_total = read_counts(listed)

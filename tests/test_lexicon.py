@@ -1,7 +1,9 @@
 """The lexicon: hashes, features by hand, counting, merging, and the program."""
 
 import json
+import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +15,17 @@ from hypothesis import strategies as st
 from tiny import make_tiny_bundle, tiny_tokenizer
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
-from rtdscan.pipeline.detection.counting import WordCounts, count_words, merged
+from rtdscan.pipeline.detection.counting import WordCounts, count_pairs, count_words, merged
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.lexicon import (
     LEXICAL,
     Lexicon,
-    folded,
-    hash_strings,
-    hash_words,
     lexical_features,
     piece_features,
 )
 from rtdscan.transforms.lexicon_file import read_counts, read_lexicon, write_lexicon
+from rtdscan.transforms.word_hashes import folded, hash_strings, hash_words
 from rtdscan.transforms.words import codepoints, cut_words
 
 WORDS = st.text(st.sampled_from("aAbBcéÉß'’İı語0"), min_size=1, max_size=5)
@@ -94,15 +94,35 @@ def test_features_by_hand() -> None:
     assert [word for word in found if value(word, "opening")] == ["The"]
     assert [word for word in found if value(word, "again")] == ["the"]
     assert [word for word in found if value(word, "slip")] == ["qat"]
+    assert [word for word in found if value(word, "slip_title")] == ["Qat"]
+    assert value("Qat", "slip_title") == value("qat", "slip"), "one slip away from cat, like it"
+    assert not any(value(word, "seam") for word in found), "a list without pairs says nothing of them"
     assert value("qat", "slip") == pytest.approx(lexicon.slips.of("qat"), abs=1e-4)
     assert value("naïve", "length") == pytest.approx(np.log(5), abs=1e-4)
     assert value("3rd", "rarity") == 0.0
 
 
+def test_seams_by_hand() -> None:
+    counts = {"myself": 79, "my": 90, "self": 20, "my self": 3, "into": 99, "in to": 29, "away": 9, "a way": 19}
+    lexicon = Lexicon.of(list(counts), np.array(list(counts.values())), total=100)
+    text = "My self, in to a way; my  self my\nself in my self to"
+    codes = codepoints(text)
+    words = cut_words(codes, NONE)
+    given_ = {"codes_C": codes, "start_W": words.start_W, "end_W": words.end_W, "lexicon": lexicon}
+    opening = np.arange(len(words)) == 0
+    seam = lexical_features(["seam"], **given_, opening_W=opening)[:, 0]
+    told = {at: round(value, 4) for at, value in enumerate(seam.tolist()) if value}
+    my_self, in_to = round(math.log(80 / 4), 4), round(math.log(100 / 30), 4)
+    # 0 1 My self; 3 4 in to; 5 6 a way, which is the more frequent; two spaces and a line's end part; 13 14 my self.
+    assert told == {0: my_self, 1: my_self, 3: in_to, 4: in_to, 13: my_self, 14: my_self}
+    opening[1] = True
+    assert lexical_features(["seam"], **given_, opening_W=opening)[0] == 0.0, "words of two texts are no neighbours"
+
+
 @given(st.lists(st.text(st.sampled_from("aB ,1é"), max_size=12), min_size=1, max_size=5))
 def test_joined_texts_have_the_features_of_each(texts: list[str]) -> None:
     """To the bit: a word's features never depend on its neighbours in a unit."""
-    lexicon = Lexicon.of(["a", "ab"], np.array([5, 2]), total=10)
+    lexicon = Lexicon.of(["a", "ab", "aé", "a b"], np.array([5, 2, 8, 1]), total=10)
     codes, start, end, opening, alone = [], [], [], [], []
     base, counts, bases = 0, [], []
     for text in texts:
@@ -187,6 +207,20 @@ def test_counting_is_that_of_a_loop(texts: list[str]) -> None:
     assert dict(zip(words, documents.tolist(), strict=True)) == dict(expected)
     assert counts.documents == len(texts)
     assert documents.tolist() == sorted(documents.tolist(), reverse=True)
+
+
+@given(st.lists(st.text(st.sampled_from("abA '\n"), max_size=15), max_size=12))
+def test_counting_pairs_is_that_of_a_loop(texts: list[str]) -> None:
+    listed = ["ab", "aa", "a'b", "bab"]
+    expected: Counter[str] = Counter()
+    for text in texts:
+        words = cut_words(codepoints(text), NONE)
+        spans = list(zip(words.start_W.tolist(), words.end_W.tolist(), strict=True))
+        pairs = {text[a:d] for (a, b), (c, d) in pairwise(spans) if text[b:c] == " "}
+        expected.update({folded(pair) for pair in pairs if folded(pair.replace(" ", "")) in listed})
+    counts = count_pairs([texts[:5], texts[5:]], listed, tokenizer=tiny_tokenizer(), memory_words=1000)
+    words_, documents = counts.most_frequent(100, least=1)
+    assert dict(zip(words_, documents.tolist(), strict=True)) == dict(expected)
 
 
 def test_words_of_scripts_without_spaces_are_those_of_the_scan() -> None:

@@ -1,27 +1,20 @@
-"""From logits to probabilities, spans and decisions: numbers worked out by hand, and properties."""
+"""From logits to probabilities: numbers worked out by hand, and properties."""
 
 import math
 
 import numpy as np
-import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms.bundle import BundleCard, CalibrationCard, ReadoutCard
 from rtdscan.transforms.readout import (
     DAMAGE_PROBABILITY,
-    IGNORABLE,
     Pairs,
-    exempt_words,
-    mark_lists,
-    merged,
-    present,
+    text_levels,
     token_probabilities,
     word_features,
     word_probabilities,
 )
-from rtdscan.transforms.settings import ScoreSettings, Thresholds
 
 PAIRS = Pairs(np.array([0, 1, 2, 3]), np.array([0, 0, 0, 2]))  # word 0 has three pieces, word 1 none, word 2 one
 LOGITS = np.array([1.0, 3.0, -1.0, -2.0], dtype=np.float32)
@@ -59,104 +52,24 @@ def test_a_token_is_a_word_of_one_piece(logits: list[float]) -> None:
     assert p_N.tolist() == alone  # to the bit, whatever the neighbours
 
 
-def arrays(*marks: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    start, end, score = zip(*marks, strict=True) if marks else ((), (), ())
-    return np.array(start, np.int32), np.array(end, np.int32), np.array(score, np.float32)
+def test_the_level_of_a_text_is_the_mean_of_its_words() -> None:
+    level_T = text_levels(LOGITS, pairs=PAIRS, words_T=np.array([2, 0, 1]))
+    assert level_T.tolist() == [3.0, 0.0, -2.0], "word 1 has no piece, the second text no word"
+    card = BundleCard(readout=ReadoutCard(coefficients={"largest": 1.0, "level": 0.5}))
+    given = {"level": np.repeat(level_T, [2, 0, 1])}
+    p_W = word_probabilities(card, logit_N=LOGITS, pairs=PAIRS, damaged_W=np.zeros(3, dtype=bool), given=given)
+    np.testing.assert_allclose(p_W, [1 / (1 + math.exp(-4.5)), 0.0, 1 / (1 + math.exp(3))], rtol=1e-6)
+    p_N = token_probabilities(card, LOGITS, pairs=PAIRS, given=given, level_N=np.array([3.0, 3.0, 3.0, -2.0]))
+    np.testing.assert_allclose(p_N[[1, 3]], p_W[[0, 2]], rtol=1e-6)
 
 
-def test_neighbours_merge_over_white_space_only() -> None:
-    text = "teh  lettre, form him"
-    marks = arrays((0, 3, 0.75), (5, 11, 0.5), (11, 12, 0.5), (13, 17, 0.875))
-    assert list(merged(text, *marks)) == [(0, 17, 0.875)]
-    apart = arrays((0, 3, 0.75), (13, 17, 0.5))  # "lettre," stands between
-    assert list(merged(text, *apart)) == [(0, 3, 0.75), (13, 17, 0.5)]
-    assert list(merged(text, *arrays())) == []
+@given(st.lists(st.lists(st.floats(-60, 60, width=32), max_size=9), min_size=1, max_size=6))
+def test_a_level_does_not_depend_on_other_texts(texts: list[list[float]]) -> None:
+    """To the bit: sums of many texts at once round as those of each."""
 
+    def levels(texts: list[list[float]]) -> list[float]:
+        logit_N = np.array([logit for text in texts for logit in text], dtype=np.float32)
+        own = Pairs(np.arange(len(logit_N)), np.arange(len(logit_N)))
+        return text_levels(logit_N, pairs=own, words_T=np.array([len(text) for text in texts])).tolist()
 
-RESOLVED = Thresholds(floor=0.125, flag=0.5, review=0.25, drop=0.5, not_ok="drop")
-TEXT = "Mail bob@example.org about Fooblatt 3.14!"
-
-
-def told(settings: ScoreSettings, *, score: float | None = 0.3, words: int = 10):
-    marks = [(5, 8, 0.5), (27, 35, 0.75), (36, 40, 0.25)] if score is not None else []
-    lists = mark_lists(np.array([len(marks)]), *arrays(*marks))
-    return present(lambda at: TEXT, scores=[score], n_words=[words], candidates=lists, settings=settings)
-
-
-def test_flags_spans_and_decision() -> None:
-    result = told(ScoreSettings(thresholds=RESOLVED))
-    assert result.n_flagged.to_pylist() == [2]
-    assert result.spans.to_pylist() == [
-        [
-            {"start": 5, "end": 8, "score": 0.5, "suggestions": [], "probabilities": []},
-            {"start": 27, "end": 35, "score": 0.75, "suggestions": [], "probabilities": []},
-        ]
-    ]
-    assert result.decision.to_pylist() == ["review"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "flagged", "decision"),
-    [
-        ({"ignore": ("email",)}, 1, "review"),  # 0.3 - 0.5 / 10 = 0.25
-        ({"allow": ("fooblatt",)}, 1, "keep"),  # 0.3 - 0.75 / 10 = 0.225
-        ({"allow": ("about  FOOBLATT",)}, 1, "keep"),
-        ({"allow": ("foo",)}, 2, "review"),
-        ({"ignore": ("number",)}, 2, "review"),  # 0.3 - 0.25 / 10 = 0.275
-        ({"ignore": ("email", "number"), "allow": ("fooblatt",)}, 0, "keep"),
-    ],
-)
-def test_ignored_and_allowed_words(settings: dict, flagged: int, decision: str) -> None:
-    result = told(ScoreSettings(thresholds=RESOLVED, **settings))
-    assert result.n_flagged.to_pylist() == [flagged]
-    assert result.decision.to_pylist() == [decision]
-
-
-def test_no_score_no_verdict() -> None:
-    result = told(ScoreSettings(thresholds=RESOLVED), score=None)
-    assert result.n_flagged.to_pylist() == [None]
-    assert result.spans.to_pylist() == [None]
-    assert result.decision.to_pylist() == ["drop"]
-
-
-def test_unresolved_thresholds_are_refused() -> None:
-    with pytest.raises(ValueError, match="resolved"):
-        told(ScoreSettings())
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "hit", "missed"),
-    [
-        ("url", "see https://a.org/x?y=1 and www.b.de now", ["https://a.org/x?y=1", "www.b.de"], ["see", "now"]),
-        ("email", "to j.doe+x@mail.example.com please", ["j.doe+x@mail.example.com"], ["to", "please"]),
-        ("number", "paid $1,000 on 2nd at 10:30 for 50kg of B2 steel", ["1,000", "2nd", "10:30", "50kg"], ["B2", "of"]),
-        (
-            "code",
-            "call foo_bar or fooBar(x) in `ls -l` <br> &nbsp; of 0x1f",
-            ["foo_bar", "fooBar", "ls", "nbsp", "0x1f"],
-            ["call", "of"],
-        ),
-    ],
-)
-def test_ignorable_kinds(kind: str, text: str, hit: list[str], missed: list[str]) -> None:
-    for words, expected in ((hit, True), (missed, False)):
-        start = np.array([text.index(word) for word in words], np.int32)
-        end = start + np.array([len(word) for word in words], np.int32)
-        assert exempt_words(text, start, end, ignore=(kind,), allow=()).tolist() == [expected] * len(words)
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("kind", sorted(IGNORABLE))
-@pytest.mark.parametrize(
-    "unit", ["a.", "1.", "(", "<a", "/a", "_", "a@", "`", "www.", "x" * 50, "1:", "a_", "$a(", "&"]
-)
-def test_hostile_texts_match_in_linear_time(kind: str, unit: str) -> None:
-    text = unit * (300_000 // len(unit))
-    assert sum(1 for _ in IGNORABLE[kind].finditer(text)) <= len(text)
-
-
-def test_lists_keep_rows_apart() -> None:
-    lists = mark_lists(np.array([0, 2, 0, 1]), *arrays((0, 1, 0.5), (2, 3, 0.5), (4, 5, 0.25)))
-    assert [len(row) for row in lists.to_pylist()] == [0, 2, 0, 1]
-    assert lists.to_pylist()[3] == [{"start": 4, "end": 5, "score": 0.25}]
-    assert pa.types.is_list(lists.type)
+    assert levels(texts) == [level for text in texts for level in levels([text])]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtdscan.transforms.readout import exempt_words
+from rtdscan.transforms.presentation import exempt_words
 from rtdscan.transforms.residue import mended, residues
 from rtdscan.transforms.words import codepoints, cut_words
 

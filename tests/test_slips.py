@@ -55,6 +55,22 @@ def test_fewer_comparisons_find_the_same(word: str) -> None:
     assert SLIPS.of(word) == pytest.approx(max([least, *scores]) - least)
 
 
+@given(st.text("abcdehorsu'", min_size=4, max_size=7))
+def test_a_name_is_compared_with_words_one_slip_away(word: str) -> None:
+    one_away = [
+        sum(w * f for w, f in zip(WEIGHTS, near.features, strict=True))
+        for near in SLIPS.near.near(word)
+        if near.features[0] * math.sqrt(len(word)) < 1.5 and " " not in near.text
+    ]
+    assert SLIPS.of_name(word) == pytest.approx(max([NONE, *one_away]) - NONE)
+
+
+def test_a_name_that_is_a_known_slip() -> None:
+    assert SLIPS.of_name("Recieved") == SLIPS.of("recieved") > 0
+    assert SLIPS.of_name("Hoise") == SLIPS.of("hoise") > 0
+    assert SLIPS.of_name("Hxisz") == 0.0
+
+
 def test_no_words_no_slips() -> None:
     assert Slips([], np.zeros(0, np.int64), 8).of("teh") == 0.0
 

@@ -18,11 +18,13 @@ electra      the shape and the weights of an ELECTRA checkpoint
 fetch        models from elsewhere -> a local directory
 near         words near in letters to one that was written
 slips        whether an unlisted word may be a slip of a listed one
+word_hashes  a number for each word of many texts, without making strings
 lexicon      what a word tells without its context; a frozen list of how rare words are
 lexicon_file    the same as a file
 bundle       a model directory: weights, tokenizer, calibration, card
 engines      run the network: the same numbers within a stated tolerance
-readout      token logits -> word probabilities; candidates -> spans and decision
+readout      token logits -> word probabilities
+presentation     candidates -> spans and decision
 tokens       texts -> flat arrays of tokens, words and windows
 generator    the network that fills gaps
 gaps         what it says of words in their place

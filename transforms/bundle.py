@@ -28,8 +28,8 @@ from rtdscan.transforms.settings import Share
 DEFAULT = Path(__file__).with_name("data") / "bundle"
 """The bundle that ships inside the package."""
 
-NETWORK = ("largest", "mean", "first", "pieces")
-"""Features of a word from the network's output, see readout.word_features."""
+NETWORK = ("largest", "mean", "first", "pieces", "level")
+"""Features of a word from the network's output, see readout.word_features and readout.text_levels."""
 
 DEFAULT_WINDOW = 128
 """Tokens of a window of a model that does not say; what ELECTRA-Small was trained on."""

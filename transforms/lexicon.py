@@ -2,26 +2,27 @@
 
 A lexicon is frozen (`lexicon_file.py`), so a word's features never depend on the texts it is scanned with. Words are
 looked up by a 64-bit hash of their characters, computed for all words of many texts at once: no string is made, but of
-unlisted words in small letters, for `slip`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
+unlisted words, for `slip` and `slip_title`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
 call: `piece_features` joins short texts. The chance that any two of 60,000 words have one hash is 1e-10.
+
+Two words with a space between are listed, too, where they are listed as one as well: "my self" beside "myself".
 
 Shapes: C characters, W words, E entries of a lexicon, F features.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.transforms.slips import Slips
-from rtdscan.transforms.words import codepoints
+from rtdscan.transforms.word_hashes import DIGIT, LETTER, UPPER, Hashes, character_table, hash_strings
 
 LEXICON_FILE = "lexicon.parquet"
 
-LISTED = ("rarity", "rarity_small", "unlisted", "slip")
+LISTED = ("rarity", "rarity_small", "unlisted", "slip", "slip_title", "seam")
 """Features that need a lexicon."""
 
 LEXICAL = (*LISTED, "title", "upper", "digit", "mark", "length", "non_ascii", "opening", "again")
@@ -30,14 +31,6 @@ LEXICAL = (*LISTED, "title", "upper", "digit", "mark", "length", "non_ascii", "o
 BLOCK_CHARS = 1 << 18
 """Characters looked at together: enough that a call costs nothing a word, few enough to stay in cache (0.5 µs a word;
 1 µs in a million characters)."""
-
-_LETTER, _UPPER, _DIGIT = 1, 2, 4
-
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
-_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
-
-_CODES = 0x1F000
-"""Code points below are looked at one by one; above are pictographs, and letters from 0x20000 to 0x3FFFF (Han)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +43,7 @@ class Lexicon:
         total: Documents that were counted.
         slips: Tells which words may be slips of those listed.
         slip_E: What it tells of those listed, where that was found out before.
+        paired: Whether it lists words that are written as two.
     """
 
     key_E: NDArray[np.uint64]
@@ -57,6 +51,7 @@ class Lexicon:
     total: int
     slips: Slips
     slip_E: NDArray[np.float32] | None = None
+    paired: bool = False
 
     def __len__(self) -> int:
         """Number of words."""
@@ -86,7 +81,8 @@ class Lexicon:
         first = np.diff(key_E, prepend=~key_E[:1]) != 0
         rarity_E = np.log((total + 2.0) / (documents_E[order][first] + 1.0))
         slip_E = None if slip_E is None else slip_E[order][first].astype(np.float32)
-        return Lexicon(key_E[first], rarity_E, total, Slips(words, documents_E, total), slip_E)
+        paired = any(" " in word for word in words)
+        return Lexicon(key_E[first], rarity_E, total, Slips(words, documents_E, total), slip_E, paired)
 
 
 def lexical_features(
@@ -107,6 +103,9 @@ def lexical_features(
                 wrong than a rare name
             unlisted: is spelled and not in the lexicon
             slip: how likely a word without a capital is a slip of a more frequent one, see `Slips`; 0 of others
+            slip_title: the same of an unlisted word that begins with a capital, by one slip at most; 0 of others
+            seam: how much more often it is written as one with its neighbour, log(documents + 1) of both as one less
+                that of both with a space between; the larger of both neighbours', 0 where they are not listed as one
             title, upper: begins with a capital and has a small letter; two or more letters, all capital
             digit, mark: holds a digit; neither letter nor digit
             length: log of its characters
@@ -121,10 +120,10 @@ def lexical_features(
     Returns:
         feature_WF in the order of `names`.
     """
-    class_C = _table().classes[codes_C]
-    letters_W, digits_W, capitals_W = (_count(class_C & bit, start_W, end_W) for bit in (_LETTER, _DIGIT, _UPPER))
+    class_C = character_table().classes[codes_C]
+    letters_W, digits_W, capitals_W = (_count(class_C & bit, start_W, end_W) for bit in (LETTER, DIGIT, UPPER))
     columns: dict[str, Callable[[], NDArray[Any]]] = {
-        "title": lambda: (class_C[start_W] & _UPPER > 0) & (capitals_W < letters_W),
+        "title": lambda: (class_C[start_W] & UPPER > 0) & (capitals_W < letters_W),
         "upper": lambda: (capitals_W == letters_W) & (letters_W > 1),
         "digit": lambda: digits_W > 0,
         "mark": lambda: letters_W + digits_W == 0,
@@ -133,7 +132,8 @@ def lexical_features(
         "opening": lambda: opening_W,
     }
     if not {"again", *LISTED}.isdisjoint(names):
-        key_W = hash_words(codes_C, start_W, end_W)
+        hashes = Hashes.of(codes_C)
+        key_W = hashes.words(start_W, end_W)
         same_W = np.diff(key_W, prepend=np.uint64(0)) == 0
         columns["again"] = lambda: same_W & ~opening_W & (letters_W > 0)
     if not set(LISTED).isdisjoint(names):
@@ -146,6 +146,9 @@ def lexical_features(
         columns["rarity_small"] = lambda: np.where(small_W, rarity_W, 0.0)
         columns["unlisted"] = lambda: spelled_W & (entry_W < 0)
         columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, small_W=small_W)
+        title_W = spelled_W & (entry_W < 0) & (class_C[start_W] & UPPER > 0) & (capitals_W < letters_W)
+        columns["slip_title"] = lambda: _each(lexicon.slips.of_name, codes_C, start_W, end_W, chosen_W=title_W)
+        columns["seam"] = lambda: _seams(lexicon, hashes, codes_C, start_W, end_W, opening_W=opening_W)
     feature_WF = np.zeros((len(start_W), len(names)))
     for at, name in enumerate(names):
         feature_WF[:, at] = columns[name]()
@@ -166,9 +169,45 @@ def _slips(
     if lexicon.slip_E is not None and len(lexicon.slip_E):
         known_W = small_W & (entry_W >= 0)
         slip_W[known_W] = lexicon.slip_E[entry_W[known_W]]
-    for at in np.flatnonzero(small_W & ~known_W).tolist():
-        slip_W[at] = lexicon.slips.of(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
-    return slip_W
+    return slip_W + _each(lexicon.slips.of, codes_C, start_W, end_W, chosen_W=small_W & ~known_W)
+
+
+def _each(
+    tell: Callable[[str], float],
+    codes_C: NDArray[np.uint32],
+    start_W: NDArray[np.integer[Any]],
+    end_W: NDArray[np.integer[Any]],
+    *,
+    chosen_W: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """What is told of each of the chosen words as a string; 0 of others."""
+    told_W = np.zeros(len(start_W))
+    for at in np.flatnonzero(chosen_W).tolist():
+        told_W[at] = tell(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
+    return told_W
+
+
+def _seams(
+    lexicon: Lexicon,
+    hashes: Hashes,
+    codes_C: NDArray[np.uint32],
+    start_W: NDArray[np.integer[Any]],
+    end_W: NDArray[np.integer[Any]],
+    *,
+    opening_W: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    seam_W = np.zeros(len(start_W))
+    if not lexicon.paired:
+        return seam_W  # nothing is known of what is written as two
+    left = neighbours(codes_C, start_W, end_W)
+    left = left[~opening_W[left + 1]]
+    as_one, entry = lexicon.look_up(hashes.joined(start_W[left], end_W[left], start_W[left + 1], end_W[left + 1]))
+    left, as_one = left[entry >= 0], as_one[entry >= 0]
+    as_two, _ = lexicon.look_up(hashes.words(start_W[left], end_W[left + 1]))
+    seam = np.maximum(as_two - as_one, 0.0)
+    np.maximum.at(seam_W, left, seam)
+    np.maximum.at(seam_W, left + 1, seam)
+    return seam_W
 
 
 def piece_features(
@@ -218,65 +257,23 @@ def piece_features(
     return feature_WF
 
 
-def hash_words(
+def neighbours(
     codes_C: NDArray[np.uint32], start_W: NDArray[np.integer[Any]], end_W: NDArray[np.integer[Any]]
-) -> NDArray[np.uint64]:
-    """A number for each word, the same for the same word in whatever case and with either apostrophe.
-
-    A polynomial in an odd base modulo 2**64 over a random number a character. The sum over a word is a difference of
-    running sums, divided by the power at which the word begins.
-    """
-    power_C = np.full(len(codes_C) + 1, _BASE)
-    power_C[0] = 1
-    np.multiply.accumulate(power_C, out=power_C)
-    sum_C = np.zeros(len(codes_C) + 1, dtype=np.uint64)
-    np.cumsum(_mixed(_table().lower[codes_C].astype(np.uint64)) * power_C[:-1], out=sum_C[1:])
-    back_C = np.full(len(codes_C) + 1, _INVERSE)
-    back_C[0] = 1
-    np.multiply.accumulate(back_C, out=back_C)
-    return _mixed((sum_C[end_W] - sum_C[start_W]) * back_C[start_W])
-
-
-def hash_strings(words: Sequence[str]) -> NDArray[np.uint64]:
-    """The same for words that are strings."""
-    length_W = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-    end_W = np.cumsum(length_W)
-    return hash_words(codepoints("".join(words)), end_W - length_W, end_W)
-
-
-def folded(word: str) -> str:
-    """A word as the lexicon lists it: lower case character by character, straight apostrophe."""
-    return "".join(low if len(low := c.lower()) == 1 else c for c in word).replace("’", "'")
+) -> NDArray[np.intp]:
+    """Numbers of the words that one space parts from the next, which may be that of another text."""
+    apart_W = start_W[1:] == end_W[:-1] + 1
+    apart_W[apart_W] = codes_C[end_W[:-1][apart_W]] == ord(" ")
+    return np.flatnonzero(apart_W)
 
 
 def spelled(
     codes_C: NDArray[np.uint32], start_W: NDArray[np.integer[Any]], end_W: NDArray[np.integer[Any]]
 ) -> NDArray[np.bool_]:
     """Whether each word holds a letter and no digit: only those are listed."""
-    class_C = _table().classes[codes_C]
-    letters_W, digits_W = (_count(class_C & bit, start_W, end_W) for bit in (_LETTER, _DIGIT))
+    class_C = character_table().classes[codes_C]
+    letters_W, digits_W = (_count(class_C & bit, start_W, end_W) for bit in (LETTER, DIGIT))
     spelled_W: NDArray[np.bool_] = (letters_W > 0) & (digits_W == 0)
     return spelled_W
-
-
-@dataclass(frozen=True, slots=True)
-class _Characters:
-    """Of every code point: its small form, and the bits _LETTER, _UPPER, _DIGIT."""
-
-    lower: NDArray[np.uint32]
-    classes: NDArray[np.uint8]
-
-
-@cache
-def _table() -> _Characters:
-    lower = np.arange(0x110000, dtype=np.uint32)
-    classes = np.zeros(0x110000, dtype=np.uint8)
-    for code, character in enumerate(map(chr, range(_CODES))):
-        low = folded(character)
-        lower[code] = ord(low)
-        classes[code] = _LETTER * character.isalpha() + _UPPER * character.isupper() + _DIGIT * (character.isnumeric())
-    classes[0x20000:0x3FFFE] = _LETTER
-    return _Characters(lower, classes)
 
 
 def _count(
@@ -287,10 +284,3 @@ def _count(
     np.cumsum(flag_C != 0, out=sum_C[1:])
     count_W: NDArray[np.int64] = sum_C[end_W] - sum_C[start_W]
     return count_W
-
-
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's last steps: every bit of the result depends on every bit of x."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -1,5 +1,6 @@
-"""A lexicon as a file: `lexicon.parquet`, with `word`, lower case, `documents`, how many of `total` hold it, and
-`slip`, how likely it is a slip of another (see slips.py): finding that out takes a third of a millisecond a word.
+"""A lexicon as a file: `lexicon.parquet`, with `word`, lower case, or two with a space between that are listed as one
+as well; `documents`, how many of `total` hold it; and `slip`, how likely it is a slip of another (see slips.py):
+finding that out takes a third of a millisecond a word.
 """
 
 from collections.abc import Iterable
@@ -66,6 +67,6 @@ def write_lexicon(words: Iterable[str], documents: Iterable[int], *, total: int,
     table = pa.table({"word": pa.array(words, pa.string()), "documents": pa.array(documents, pa.int32())})
     table = table.sort_by("word")
     slips = Slips(table["word"].to_pylist(), table["documents"].to_numpy(), total)
-    slip_E = np.array([slips.of(word) for word in slips.words], dtype=np.float16)
+    slip_E = np.array([0.0 if " " in word else slips.of(word) for word in slips.words], dtype=np.float16)
     table = table.append_column("slip", pa.array(slip_E)).replace_schema_metadata({"documents": str(total)})
     pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=False)

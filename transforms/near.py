@@ -6,8 +6,10 @@ Known misspellings come from the shipped list, as far as the lexicon knows what 
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,17 @@ split: words more or fewer than before
 rarity: how rare the suggestion is, log((total + 2) / (documents + 1)), added over its words
 """
 
+ALIKE = FEATURES[1:6]
+"""Those that compare two words letter by letter."""
+
 LONGEST = 40
 """Characters of a word that anything is suggested for; longer ones are no slips."""
 
 NEAR = 40
 """Words near in letters that are kept of one word."""
+
+LETTERS = 32
+"""Characters that `nearest` tries, the most frequent of the list: its alphabet, and what is often written with it."""
 
 
 _NO_MARKS = str.maketrans("", "", "' ")
@@ -60,7 +68,7 @@ class NearWords:
     Attributes:
         word_E: E words, lower case, the shortest first.
         length_E: Their lengths.
-        letters_E: Which letters each has: a bit for each of 32 classes of characters.
+        letters_E: Which letters each has once and twice, see `_letters`.
         rarity: Of each word, as in FEATURES.
         rarest: The largest of these, which words that are not listed have.
         corrections: Misspelling -> what was meant.
@@ -68,7 +76,7 @@ class NearWords:
 
     word_E: NDArray[np.object_]
     length_E: NDArray[np.int64]
-    letters_E: NDArray[np.uint32]
+    letters_E: NDArray[np.uint64]
     rarity: Mapping[str, float]
     rarest: float
     corrections: Mapping[str, tuple[str, ...]]
@@ -122,21 +130,46 @@ class NearWords:
         if not self.comparable(written):
             return least
         by_name = dict(zip(FEATURES, weights, strict=True))
-        bonus = sum(
-            max(by_name[name], 0.0) for name in FEATURES if name not in ("distance", "listed", "split", "rarity")
-        )
-        first = [*self.corrections.get(written, ()), *self._split(written)]
-        best = max((self._score(written, text, weights) for text in first if text != written), default=least)
+        alike = [by_name[name] for name in ALIKE]
+        bonus = sum(max(weight, 0.0) for weight in alike)
+        first = {*self.corrections.get(written, ()), *self._split(written)} - {written}
+        best = max((self._score(written, text, weights) for text in first), default=least)
         found = [
             (by_name["distance"] * slips / len(written) ** 0.5 + by_name["rarity"] * self.rarity[text], text)
             for slips, text in self._slips_away(written)
-            if text != written
+            if text != written and text not in first
         ]
         for score, text in sorted(found, reverse=True):
             if score + bonus <= best:
                 break
-            best = max(best, self._score(written, text, weights))
+            if len(text) == len(written) or score + bonus - by_name["letters"] > best:
+                best = max(best, score + sum(w * f for w, f in zip(alike, _alike(written, text), strict=True)))
         return max(best, least)
+
+    def nearest(self, written: str, weights: Sequence[float], *, least: float) -> float:
+        """The same over known corrections and words one slip away alone, which are looked up one by one: as in
+        Norvig's spelling corrector (norvig.com/spell-correct.html)."""
+        written = folded(written)
+        if not self.comparable(written) or " " in written:
+            return least
+        found = {*self.corrections.get(written, ()), *(self._one_slip(written) & self._listed)} - {written}
+        return max((self._score(written, text, weights) for text in found), default=least)
+
+    @cached_property
+    def _listed(self) -> frozenset[str]:
+        return frozenset(self.rarity)
+
+    @cached_property
+    def _alphabet(self) -> str:
+        return "".join(letter for letter, _ in Counter("".join(self.word_E)).most_common(LETTERS))
+
+    def _one_slip(self, word: str) -> set[str]:
+        cuts = [(word[:at], word[at:]) for at in range(len(word) + 1)]
+        without = [(a, b[1:]) for a, b in cuts if b]
+        found = {a + letter + b for a, b in [*cuts, *without] for letter in self._alphabet}
+        found.update(a + b for a, b in without)
+        found.update(a + b[1] + b[0] + b[2:] for a, b in cuts if len(b) > 1)
+        return found
 
     def _score(self, written: str, text: str, weights: Sequence[float]) -> float:
         return sum(w * f for w, f in zip(weights, self._features(written, text), strict=True))
@@ -154,10 +187,13 @@ class NearWords:
         """Listed words and how few slips away they are, fewest first, the more frequent one of equals first."""
         for slips in (1,) if len(word) < 4 else (2, 3) if len(word) > 5 else (2,):
             first, last = np.searchsorted(self.length_E, [len(word) - slips, len(word) + slips + 1])
-            # A slip takes away one class of letters and brings in another, at most.
+            # A slip takes away one letter and brings in another, at most, and with each one of the bits. Few pass the
+            # first look, which is at all words of about that length.
             own, letters_E = _letters([word])[0], self.letters_E[first:last]
+            near_E = np.flatnonzero(np.bitwise_count(letters_E ^ own) <= 2 * slips)
+            letters_E = letters_E[near_E]
             gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
-            chosen = self.word_E[np.flatnonzero((gone_E <= slips) & (new_E <= slips)) + first]
+            chosen = self.word_E[near_E[(gone_E <= slips) & (new_E <= slips)] + first]
             found = _distances(word, chosen, most=slips)
             if found:
                 found.sort(key=lambda pair: (pair[0], self.rarity[pair[1]]))
@@ -175,18 +211,25 @@ class NearWords:
     def _features(self, written: str, text: str) -> tuple[float, ...]:
         from rapidfuzz.distance import OSA
 
-        wrote, meant = (one.translate(_NO_MARKS) for one in (written, text))
         return (
             OSA.distance(written, text) / len(written) ** 0.5,
-            float(written[0] != text[0]),
-            float(wrote == meant and "'" in written + text),
-            float(_undoubled(written) == _undoubled(text)),
-            float(_consonants(written) == _consonants(text)),
-            float(sorted(written) == sorted(text)),
+            *_alike(written, text),
             float(text in self.corrections.get(written, ()) or {text} == set(written.split())),
             float(abs(written.count(" ") - text.count(" "))),
             sum(self.rarity.get(word, self.rarest) for word in text.split()),
         )
+
+
+def _alike(written: str, text: str) -> tuple[float, ...]:
+    """Features ALIKE of a pair."""
+    apostrophe = "'" in written or "'" in text
+    return (
+        float(written[0] != text[0]),
+        float(apostrophe and written.translate(_NO_MARKS) == text.translate(_NO_MARKS)),
+        float(_undoubled(written) == _undoubled(text)),
+        float(_consonants(written) == _consonants(text)),
+        float(len(written) == len(text) and sorted(written) == sorted(text)),
+    )
 
 
 def folded(written: str) -> str:
@@ -211,17 +254,21 @@ def _distances(word: str, others: NDArray[np.object_], *, most: int) -> list[tup
     return [(int(distance_E[at]), others[at]) for at in np.flatnonzero(distance_E <= most).tolist()]
 
 
-def _letters(words: Sequence[str]) -> NDArray[np.uint32]:
-    """A bit for each of 32 classes of characters; of words of one character at least."""
+def _letters(words: Sequence[str]) -> NDArray[np.uint64]:
+    """Two bits for each of 32 classes of characters: whether a word has one of it, and whether two."""
     codes_C = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     length_E = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-    bits_C = np.uint32(1) << (codes_C % 32).astype(np.uint32)
-    return np.bitwise_or.reduceat(bits_C, np.cumsum(length_E) - length_E) if len(words) else bits_C
+    place_C = np.repeat(np.arange(len(words)) * 32, length_E) + codes_C % 32
+    count_E = np.bincount(place_C, minlength=len(words) * 32).reshape(-1, 32)
+    bits_E = np.packbits(np.concatenate([count_E > 0, count_E > 1], axis=1), axis=1, bitorder="little")
+    return bits_E.view("<u8")[:, 0].astype(np.uint64)
 
 
+@lru_cache(1024)  # one word is compared with many
 def _undoubled(text: str) -> str:
     return _DOUBLED.sub(r"\1", text)
 
 
+@lru_cache(1024)
 def _consonants(text: str) -> str:
     return text.translate(_NO_VOWELS)

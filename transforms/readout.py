@@ -1,27 +1,18 @@
-"""From token logits to what a user reads: word probabilities, spans, document score, decision.
-
-Two halves. `word_probabilities` belongs to the scoring: its results are stored. `present` works from what is stored
-(score, candidates) and the text alone, so other thresholds, `ignore` or `allow` need no network; a fresh scan and a
-rewritten shard go through the same code and get the same bytes.
+"""From token logits to word probabilities. These belong to the scoring: they are stored, and `presentation.py` works
+from what is stored.
 
 Shapes: N tokens, W words (both of many texts, one after the other), P token-word pairs.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import BundleCard
-from rtdscan.transforms.records import MARK, SPAN
-from rtdscan.transforms.residue import residues
-from rtdscan.transforms.settings import ScoreSettings
 
 DAMAGE_PROBABILITY = 0.99
 """Of a word that holds U+FFFD, a control character or an unassigned or private code point: tokenizers delete these, so
@@ -51,17 +42,17 @@ def word_features(
     logit_N: NDArray[np.float32],
     pairs: Pairs,
     n_words: int,
-    lexical: Mapping[str, Array] = MappingProxyType({}),
+    given: Mapping[str, Array] = MappingProxyType({}),
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Evidence about each word.
 
     Args:
         names: Features wanted: `largest`, `mean`, `first` (logits of its pieces), `pieces` (log of their number), and
-            those of `lexical`.
+            those of `given`.
         logit_N: The network's output.
         pairs: Pieces of words.
         n_words: W.
-        lexical: Name -> feature of all W words, from `lexicon.piece_features`.
+        given: Name -> feature of all W words, from `lexicon.piece_features` and `text_levels`.
 
     Returns:
         feature_WF in the order of `names`, and seen_W: False for words without a piece (their features are 0).
@@ -76,12 +67,34 @@ def word_features(
         "first": lambda: logit_P[first_P],
         "pieces": lambda: np.log(counts_W[seen_W].astype(np.float64)),
     }
-    columns |= {name: partial(np.compress, seen_W, feature_W) for name, feature_W in lexical.items()}
+    columns |= {name: partial(np.compress, seen_W, feature_W) for name, feature_W in given.items()}
     feature_WF = np.zeros((n_words, len(names)))
     for at, name in enumerate(names):
         if len(first_P):
             feature_WF[seen_W, at] = columns[name]()
     return feature_WF, seen_W
+
+
+def text_levels(logit_N: NDArray[np.float32], *, pairs: Pairs, words_T: NDArray[np.int64]) -> Array:
+    """Feature `level`: how odd the network finds a whole text, the mean of `largest` over its words.
+
+    Where much is odd, more of what is a little odd is wrong. A text is what is tokenised at once: a document, but for
+    the largest (documents.PIECE_BYTES).
+
+    Args:
+        logit_N: The network's output.
+        pairs: Pieces of words.
+        words_T: Words of each of T texts.
+
+    Returns:
+        level_T; 0 of a text without a word that has a piece.
+    """
+    feature_WF, seen_W = word_features(["largest"], logit_N=logit_N, pairs=pairs, n_words=int(words_T.sum()))
+    text_W = np.repeat(np.arange(len(words_T)), words_T)
+    count_T = np.bincount(text_W, seen_W, minlength=len(words_T))
+    # bincount adds in order, one text at a time: neighbours can't change the rounding.
+    level_T: Array = np.bincount(text_W, feature_WF[:, 0], minlength=len(words_T)) / np.maximum(count_T, 1)
+    return level_T
 
 
 def word_probabilities(
@@ -90,7 +103,7 @@ def word_probabilities(
     logit_N: NDArray[np.float32],
     pairs: Pairs,
     damaged_W: NDArray[np.bool_],
-    lexical: Mapping[str, Array] = MappingProxyType({}),
+    given: Mapping[str, Array] = MappingProxyType({}),
 ) -> NDArray[np.float32]:
     """Calibrated probability, for each word, that it does not belong.
 
@@ -102,14 +115,14 @@ def word_probabilities(
         logit_N: The network's output.
         pairs: Pieces of words.
         damaged_W: Words that hold characters which the tokenizer deletes as damage.
-        lexical: See `word_features`; those that the readout has.
+        given: See `word_features`; those that the readout has.
 
     Returns:
         p_W in [0, 1].
     """
     coefficients = card.readout.coefficients or DEFAULT_COEFFICIENTS
     names = tuple(coefficients)
-    feature_WF, seen_W = word_features(names, logit_N=logit_N, pairs=pairs, n_words=len(damaged_W), lexical=lexical)
+    feature_WF, seen_W = word_features(names, logit_N=logit_N, pairs=pairs, n_words=len(damaged_W), given=given)
     # Column by column: a matrix product's rounding may depend on the number of rows, and so on a word's neighbours.
     z_W = np.full(len(damaged_W), card.readout.intercept)
     for at, weight in enumerate(coefficients.values()):
@@ -125,195 +138,30 @@ def token_probabilities(
     logit_N: NDArray[np.float32],
     *,
     pairs: Pairs | None = None,
-    lexical: Mapping[str, Array] = MappingProxyType({}),
+    given: Mapping[str, Array] = MappingProxyType({}),
+    level_N: Array | None = None,
 ) -> NDArray[np.float32]:
-    """Probability of each token as if it were a word of one piece with the letters of the word it belongs to."""
+    """Probability of each token as if it were a word of one piece with the letters of the word it belongs to.
+
+    Args:
+        card: See `word_probabilities`.
+        logit_N: The network's output.
+        pairs: Which words tokens belong to.
+        given: Features of words, see `word_features`.
+        level_N: Level of each token's text, where the readout has it.
+    """
     own = Pairs(np.arange(len(logit_N)), np.arange(len(logit_N)))
-    of_tokens = {name: np.zeros(len(logit_N)) for name in lexical}  # a token in no word: the letters say nothing
-    for name, feature_W in lexical.items():
+    of_tokens = {name: np.zeros(len(logit_N)) for name in given}  # a token in no word: the letters say nothing
+    for name, feature_W in given.items():
         assert pairs is not None, "letters are known by words"
         of_tokens[name][pairs.token_P] = feature_W[pairs.word_P]
+    if level_N is not None:
+        of_tokens["level"] = level_N
     undamaged_N = np.zeros(len(logit_N), dtype=bool)
-    return word_probabilities(card, logit_N=logit_N, pairs=own, damaged_W=undamaged_N, lexical=of_tokens)
+    return word_probabilities(card, logit_N=logit_N, pairs=own, damaged_W=undamaged_N, given=of_tokens)
 
 
 def sigmoid(z: Array) -> Array:
     """Logistic function without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(z >= 0, 1.0, e) / (1.0 + e)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From candidates to spans and decisions
-
-
-@dataclass(frozen=True, slots=True)
-class Presentation:
-    """What is said about documents from their candidates: one entry a document."""
-
-    n_flagged: pa.Int32Array
-    spans: pa.ListArray
-    decision: pa.StringArray
-
-
-def present(
-    text_of: Callable[[int], str],
-    *,
-    scores: Sequence[float | None],
-    n_words: Sequence[int],
-    candidates: pa.ListArray,
-    settings: ScoreSettings,
-) -> Presentation:
-    """Flag words, merge neighbours into spans, decide.
-
-    A document is decided by its score less what ignored and allowed candidates contributed to it.
-
-    Args:
-        text_of: Gives the text of a document by its number; asked only where the text matters.
-        scores: Stored scores; None where there is none.
-        n_words: Words of each document.
-        candidates: Stored candidates, type list<MARK>.
-        settings: With thresholds resolved (none is None) as well as `ignore` and `allow`.
-
-    Returns:
-        Columns `n_flagged`, `spans`, `decision`.
-    """
-    thresholds = settings.thresholds
-    flag, review, drop = thresholds.flag, thresholds.review, thresholds.drop
-    if flag is None or review is None or drop is None:
-        raise ValueError(f"thresholds must be resolved before presenting, got {thresholds!r}")
-    marks = candidates.flatten()
-    start_K, end_K, score_K = (marks.field(name).to_numpy() for name in ("start", "end", "score"))
-    offset = _offsets(candidates)
-    exempting = bool(settings.ignore or settings.allow)
-    flagged: list[int | None] = []
-    spans: list[list[tuple[int, int, float]] | None] = []
-    decisions: list[str] = []
-    for at, score in enumerate(scores):
-        if score is None:
-            flagged.append(None)
-            spans.append(None)
-            decisions.append(thresholds.not_ok)
-            continue
-        own = slice(offset[at], offset[at + 1])
-        start, end, value = start_K[own], end_K[own], score_K[own]
-        shown = value >= flag
-        if shown.any() or (exempting and len(value)):
-            text = text_of(at)
-            exempt = exempt_words(text, start, end, ignore=settings.ignore, allow=settings.allow)
-            shown &= ~exempt
-            spans.append(list(merged(text, start[shown], end[shown], value[shown])))
-            score -= float(value[exempt].astype(np.float64).sum()) / max(n_words[at], 1)
-        else:
-            spans.append([])
-        flagged.append(int(shown.sum()))
-        decisions.append("drop" if score >= drop else "review" if score >= review else "keep")
-    return Presentation(pa.array(flagged, pa.int32()), _span_array(spans), pa.array(decisions, pa.string()))
-
-
-def merged(
-    text: str, start_K: NDArray[np.int32], end_K: NDArray[np.int32], score_K: NDArray[np.float32]
-) -> Iterator[tuple[int, int, float]]:
-    """Merge words with nothing but white space between them; a span scores as its worst word."""
-    current: tuple[int, int, float] | None = None
-    for start, end, score in zip(start_K.tolist(), end_K.tolist(), score_K.tolist(), strict=True):
-        if current is not None and not text[current[1] : start].strip():
-            current = (current[0], end, max(current[2], score))
-            continue
-        if current is not None:
-            yield current
-        current = (start, end, score)
-    if current is not None:
-        yield current
-
-
-def exempt_words(
-    text: str, start_K: NDArray[np.int32], end_K: NDArray[np.int32], *, ignore: Sequence[str], allow: tuple[str, ...]
-) -> NDArray[np.bool_]:
-    """Which of the words are never flagged: of a kind in `ignore`, or in (or part of a phrase of) `allow`."""
-    exempt_K = np.zeros(len(start_K), dtype=bool)
-    if not len(start_K):
-        return exempt_K
-    for kind in ignore:
-        exempt_K |= _overlapping([m.span() for m in IGNORABLE[kind].finditer(text)], start_K, end_K)
-    if "code" in ignore:
-        exempt_K |= _overlapping(residues(text), start_K, end_K)
-    if allow:
-        words, phrases = _allowed(allow)
-        exempt_K |= np.array(
-            [text[s:e].casefold() in words for s, e in zip(start_K.tolist(), end_K.tolist(), strict=True)], dtype=bool
-        )
-        if phrases is not None:
-            exempt_K |= _overlapping([m.span() for m in phrases.finditer(text)], start_K, end_K)
-    return exempt_K
-
-
-# Every repetition that could be retried from many starting points is bounded: texts are hostile, matching stays linear.
-IGNORABLE: dict[str, re.Pattern[str]] = {
-    "url": re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]{1,20}://|www\.)[^\s<>\"']+"),
-    "email": re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
-    # Begins with a digit; with sign, currency, separators and unit: 1,000; -3.5e7; 10:30; $5; 2nd; 50kg.
-    "number": re.compile(r"(?<!\w)[-+±$€£¥]?\d[\d.,:/'’-]{0,40}\w{0,4}%?(?!\w)"),
-    # Fenced blocks, `inline code`, and what no prose holds: snake_case, camelCase, a.b(), $VAR, /a/path, <tag>, 0x1f;
-    # and all residues.
-    "code": re.compile(
-        r"```.*?(?:```|\Z)|`[^`\n]+`|\b\w+_\w+\b|\b[a-z]+[A-Z]\w*\b|\b[\w.]{1,80}\([^()\n]{0,200}\)|[$@]\w+"
-        r"|(?<!\w)(?:/[\w.-]+){2,}|</?[a-zA-Z][^<>\n]*>|\b0x[0-9a-fA-F]+\b",
-        re.DOTALL,
-    ),
-}
-
-
-@cache
-def _allowed(allow: tuple[str, ...]) -> tuple[frozenset[str], re.Pattern[str] | None]:
-    words = frozenset(entry.casefold() for entry in allow if entry.split() == [entry])
-    phrases = sorted((entry for entry in allow if len(entry.split()) > 1), key=len, reverse=True)
-    if not phrases:
-        return words, None
-    joined = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
-    return words, re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
-
-
-def _overlapping(
-    ranges: list[tuple[int, int]], start_K: NDArray[np.int32], end_K: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    """Words that share a character with one of the ranges (ascending, disjoint)."""
-    if not ranges:
-        return np.zeros(len(start_K), dtype=bool)
-    left_R, right_R = np.array(ranges).T
-    at_K = np.searchsorted(right_R, start_K, side="right")  # the first range that ends after the word begins
-    inside_K = at_K < len(right_R)
-    inside_K[inside_K] = left_R[at_K[inside_K]] < end_K[inside_K]
-    hit: NDArray[np.bool_] = inside_K
-    return hit
-
-
-def mark_lists(
-    counts: NDArray[np.int64], start: NDArray[np.int32], end: NDArray[np.int32], score: NDArray[np.float32]
-) -> pa.ListArray:
-    """A column of list<MARK> from flat arrays and the number of marks of each row."""
-    marks = pa.StructArray.from_arrays([pa.array(start), pa.array(end), pa.array(score)], fields=list(MARK))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), marks, type=pa.list_(MARK))
-
-
-def _offsets(lists: pa.ListArray) -> list[int]:
-    """Offsets of each row into `lists.flatten()`, which leaves out what lies under a null."""
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return [0, *np.cumsum(lengths).tolist()]
-
-
-def _span_array(spans: list[list[tuple[int, int, float]] | None]) -> pa.ListArray:
-    flat = [span for row in spans if row is not None for span in row]
-    start, end, score = zip(*flat, strict=True) if flat else ((), (), ())
-    columns: tuple[Sequence[Any], ...] = (start, end, score, [[]] * len(flat), [[]] * len(flat))
-    values = pa.StructArray.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, SPAN, strict=True)], fields=list(SPAN)
-    )
-    # A null offset makes a null row: Arrow's own convention for ListArray.from_arrays.
-    offsets: list[int | None] = []
-    total = 0
-    for row in spans:
-        offsets.append(None if row is None else total)
-        total += len(row or ())
-    return pa.ListArray.from_arrays(pa.array([*offsets, total], pa.int32()), values, type=pa.list_(SPAN))

@@ -26,8 +26,8 @@ from rtdscan.transforms.forward import Known
 from rtdscan.transforms.gaps import GapReader, load_reader
 from rtdscan.transforms.lexicon import Lexicon
 from rtdscan.transforms.pieces import score_pieces
+from rtdscan.transforms.presentation import present
 from rtdscan.transforms.ranges import find_ranges, try_int8
-from rtdscan.transforms.readout import present
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings, Precision, ScoreSettings, SuggestSettings, Thresholds
 from rtdscan.transforms.stored import PieceScores, refloored, stored_columns

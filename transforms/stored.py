@@ -1,6 +1,6 @@
 """From the scores of pieces to the columns that are stored of each document.
 
-Stored columns are what a scan pays the network for; `readout.present` makes the rest from them.
+Stored columns are what a scan pays the network for; `presentation.present` makes the rest from them.
 
 Shapes: P pieces, W words, N tokens, U documents, D hidden.
 """
@@ -18,7 +18,8 @@ from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.documents import Document
 from rtdscan.transforms.embedding import EmbeddingMap, embeddings
 from rtdscan.transforms.forward import Forward
-from rtdscan.transforms.readout import mark_lists, token_probabilities, word_probabilities
+from rtdscan.transforms.presentation import mark_lists
+from rtdscan.transforms.readout import text_levels, token_probabilities, word_probabilities
 from rtdscan.transforms.records import Status
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.tokens import Chunk
@@ -63,9 +64,11 @@ def piece_scores(
 ) -> PieceScores:
     """Read the network's output of a chunk out into scores of its pieces."""
     n_pieces = len(chunk.document_P)
-    p_W = word_probabilities(
-        card, logit_N=forward.logit_N, pairs=chunk.pairs, damaged_W=chunk.damaged_W, lexical=lexical
-    )
+    given, level_N = dict(lexical), None
+    if "level" in card.readout.coefficients:
+        level_P = text_levels(forward.logit_N, pairs=chunk.pairs, words_T=chunk.words_P)
+        given["level"], level_N = np.repeat(level_P, chunk.words_P), np.repeat(level_P, chunk.tokens_P)
+    p_W = word_probabilities(card, logit_N=forward.logit_N, pairs=chunk.pairs, damaged_W=chunk.damaged_W, given=given)
     piece_W = np.repeat(np.arange(n_pieces), chunk.words_P)
     piece_B = np.repeat(np.arange(n_pieces), chunk.windows_P)
     max_P = np.zeros(n_pieces, dtype=np.float32)
@@ -75,7 +78,7 @@ def piece_scores(
     every_W = np.ones(len(p_W), dtype=bool)
     tokens = None
     if settings.output.tokens:
-        p_N = token_probabilities(card, forward.logit_N, pairs=chunk.pairs, lexical=lexical)
+        p_N = token_probabilities(card, forward.logit_N, pairs=chunk.pairs, given=given, level_N=level_N)
         tokens = Marks(chunk.tokens_P, chunk.start_N, chunk.end_N, p_N)
     return PieceScores(
         document_P=chunk.document_P,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from rtdscan.transforms.lexicon import folded, hash_words, spelled
+from rtdscan.transforms.lexicon import neighbours, spelled
+from rtdscan.transforms.word_hashes import Hashes, folded, hash_strings
 from rtdscan.transforms.words import codepoints, cut_words
 
 _FIRST_UNSPACED = 0x0E00
@@ -24,11 +25,14 @@ class WordCounts:
     Attributes:
         memory_words: Words to hold at once. When there are more, those in `forgotten` + 1 documents so far are dropped
             (lossy counting, Manku and Motwani, 2002): a count may then be too low by at most `forgotten`.
+        joined_E: Hashes of words, ascending: count two words with a space between that are one of these when written as
+            one, and nothing else. None: count words.
         documents: Documents counted.
         forgotten: See above.
     """
 
     memory_words: int
+    joined_E: NDArray[np.uint64] | None = None
     documents: int = 0
     forgotten: int = 0
     _count: dict[int, int] = field(default_factory=dict)
@@ -46,7 +50,13 @@ class WordCounts:
         words = cut_words(codes_C, _token_starts(texts, codes_C, tokenizer))
         kept_W = spelled(codes_C, words.start_W, words.end_W)
         start_W, end_W = words.start_W[kept_W], words.end_W[kept_W]
-        key_W = hash_words(codes_C, start_W, end_W)
+        hashes = Hashes.of(codes_C)
+        if self.joined_E is not None:
+            left = neighbours(codes_C, start_W, end_W)
+            as_one = hashes.joined(start_W[left], end_W[left], start_W[left + 1], end_W[left + 1])
+            left = left[np.isin(as_one, self.joined_E)]
+            start_W, end_W = start_W[left], end_W[left + 1]
+        key_W = hashes.words(start_W, end_W)
         length_D = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         document_W = np.searchsorted(np.cumsum(length_D + 1), start_W, side="right")
         order = np.lexsort((document_W, key_W))
@@ -87,6 +97,17 @@ def count_words(batches: Iterable[Sequence[str]], *, tokenizer: Tokenizer, memor
         memory_words: Bound of memory, about 200 bytes a word.
     """
     counts = WordCounts(memory_words)
+    for texts in batches:
+        if texts:
+            counts.add(texts, tokenizer=tokenizer)
+    return counts
+
+
+def count_pairs(
+    batches: Iterable[Sequence[str]], words: Sequence[str], *, tokenizer: Tokenizer, memory_words: int
+) -> WordCounts:
+    """Count what a corpus writes as two words with a space between, and the list as one."""
+    counts = WordCounts(memory_words, np.unique(hash_strings(words)))
     for texts in batches:
         if texts:
             counts.add(texts, tokenizer=tokenizer)

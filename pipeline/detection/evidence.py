@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.bundle import BundleCard
+from rtdscan.transforms.bundle import NETWORK, BundleCard
 from rtdscan.transforms.documents import read_document
 from rtdscan.transforms.forward import run_windows
 from rtdscan.transforms.lexicon import LEXICAL, LISTED, Lexicon, piece_features
@@ -20,14 +20,12 @@ from rtdscan.transforms.readout import (
     DEFAULT_COEFFICIENTS,
     INVISIBLE_PROBABILITY,
     sigmoid,
+    text_levels,
     word_features,
 )
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.tokens import Piece, make_chunk
 from rtdscan.transforms.words import codepoints
-
-NETWORK = ("largest", "mean", "first", "pieces")
-"""Features that the network gives, see readout.word_features."""
 
 CHUNK_CHARS = 1 << 19
 
@@ -125,7 +123,14 @@ def _of_pieces(
     window = settings.window or scorer.bundle.card.window
     chunk = make_chunk(pieces, tokenizer=scorer.bundle.tokenizer(), window=window, unknown=special.unk)
     forward = run_windows(chunk, engine=scorer.engine, special=special, tokens=settings.batch_tokens)
-    network_WF, seen_W = word_features(NETWORK, logit_N=forward.logit_N, pairs=chunk.pairs, n_words=len(chunk.start_W))
+    level_P = text_levels(forward.logit_N, pairs=chunk.pairs, words_T=chunk.words_P)
+    network_WF, seen_W = word_features(
+        NETWORK,
+        logit_N=forward.logit_N,
+        pairs=chunk.pairs,
+        n_words=len(chunk.start_W),
+        given={"level": np.repeat(level_P, chunk.words_P)},
+    )
     letters_WF = piece_features(
         lexical,
         codes_P=[codepoints(piece.text) for piece in pieces],

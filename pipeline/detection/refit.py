@@ -22,7 +22,7 @@ from rtdscan.transforms.readout import DEFAULT_COEFFICIENTS
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-ROBUST = ("largest", "slip")
+ROBUST = ("largest", "slip", "slip_title", "seam", "level")
 """Features whose weights, learned from some kinds of made-up errors, hold for others. Measured with a 6-layer
 prototype, fitted on corrupted training text, average precision on corrupted held-out text against the network alone:
 .748 -> .761 over people's errors, .659 -> .667 over OCR errors that the fit never saw, .632 -> .644 over families left
