@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms.bundle import load_bundle
-from rtdscan.transforms.near import FEATURES, LONGEST
+from rtdscan.transforms.near import FEATURES, LONGEST, _letters, _letters_of
 from rtdscan.transforms.slips import NONE, WEIGHTS, Slips
 
 COUNTS = {"the": 900, "house": 90, "horse": 30, "received": 60, "zebra": 1}
@@ -69,6 +69,11 @@ def test_a_name_that_is_a_known_slip() -> None:
     assert SLIPS.of_name("Recieved") == SLIPS.of("recieved") > 0
     assert SLIPS.of_name("Hoise") == SLIPS.of("hoise") > 0
     assert SLIPS.of_name("Hxisz") == 0.0
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=5))
+def test_letters_of_one_word_are_those_of_many(words: list[str]) -> None:
+    assert _letters(words).tolist() == [int(_letters_of(word)) for word in words]
 
 
 def test_no_words_no_slips() -> None:

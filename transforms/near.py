@@ -6,10 +6,9 @@ Known misspellings come from the shipped list, as far as the lexicon knows what 
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +37,6 @@ LONGEST = 40
 
 NEAR = 40
 """Words near in letters that are kept of one word."""
-
-LETTERS = 32
-"""Characters that `nearest` tries, the most frequent of the list: its alphabet, and what is often written with it."""
 
 
 _NO_MARKS = str.maketrans("", "", "' ")
@@ -121,10 +117,11 @@ class NearWords:
         found.discard(written)
         return [self.compare(written, text) for text in sorted(found)]
 
-    def best(self, written: str, weights: Sequence[float], *, least: float) -> float:
+    def best(self, written: str, weights: Sequence[float], *, least: float, one_slip: bool = False) -> float:
         """The largest sum of `weights` times features of the words near to a single word; `least` where none is larger.
 
         The same as over all of `near`, with fewer comparisons: from slips and rarity follows what the rest may add.
+        With `one_slip` as over those one slip away and the known corrections.
         """
         written = folded(written)
         if not self.comparable(written):
@@ -132,11 +129,11 @@ class NearWords:
         by_name = dict(zip(FEATURES, weights, strict=True))
         alike = [by_name[name] for name in ALIKE]
         bonus = sum(max(weight, 0.0) for weight in alike)
-        first = {*self.corrections.get(written, ()), *self._split(written)} - {written}
+        first = {*self.corrections.get(written, ()), *(() if one_slip else self._split(written))} - {written}
         best = max((self._score(written, text, weights) for text in first), default=least)
         found = [
             (by_name["distance"] * slips / len(written) ** 0.5 + by_name["rarity"] * self.rarity[text], text)
-            for slips, text in self._slips_away(written)
+            for slips, text in (self._within(written, 1) if one_slip else self._slips_away(written))
             if text != written and text not in first
         ]
         for score, text in sorted(found, reverse=True):
@@ -145,31 +142,6 @@ class NearWords:
             if len(text) == len(written) or score + bonus - by_name["letters"] > best:
                 best = max(best, score + sum(w * f for w, f in zip(alike, _alike(written, text), strict=True)))
         return max(best, least)
-
-    def nearest(self, written: str, weights: Sequence[float], *, least: float) -> float:
-        """The same over known corrections and words one slip away alone, which are looked up one by one: as in
-        Norvig's spelling corrector (norvig.com/spell-correct.html)."""
-        written = folded(written)
-        if not self.comparable(written) or " " in written:
-            return least
-        found = {*self.corrections.get(written, ()), *(self._one_slip(written) & self._listed)} - {written}
-        return max((self._score(written, text, weights) for text in found), default=least)
-
-    @cached_property
-    def _listed(self) -> frozenset[str]:
-        return frozenset(self.rarity)
-
-    @cached_property
-    def _alphabet(self) -> str:
-        return "".join(letter for letter, _ in Counter("".join(self.word_E)).most_common(LETTERS))
-
-    def _one_slip(self, word: str) -> set[str]:
-        cuts = [(word[:at], word[at:]) for at in range(len(word) + 1)]
-        without = [(a, b[1:]) for a, b in cuts if b]
-        found = {a + letter + b for a, b in [*cuts, *without] for letter in self._alphabet}
-        found.update(a + b for a, b in without)
-        found.update(a + b[1] + b[0] + b[2:] for a, b in cuts if len(b) > 1)
-        return found
 
     def _score(self, written: str, text: str, weights: Sequence[float]) -> float:
         return sum(w * f for w, f in zip(weights, self._features(written, text), strict=True))
@@ -186,19 +158,21 @@ class NearWords:
     def _slips_away(self, word: str) -> list[tuple[int, str]]:
         """Listed words and how few slips away they are, fewest first, the more frequent one of equals first."""
         for slips in (1,) if len(word) < 4 else (2, 3) if len(word) > 5 else (2,):
-            first, last = np.searchsorted(self.length_E, [len(word) - slips, len(word) + slips + 1])
-            # A slip takes away one letter and brings in another, at most, and with each one of the bits. Few pass the
-            # first look, which is at all words of about that length.
-            own, letters_E = _letters([word])[0], self.letters_E[first:last]
-            near_E = np.flatnonzero(np.bitwise_count(letters_E ^ own) <= 2 * slips)
-            letters_E = letters_E[near_E]
-            gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
-            chosen = self.word_E[near_E[(gone_E <= slips) & (new_E <= slips)] + first]
-            found = _distances(word, chosen, most=slips)
-            if found:
+            if found := self._within(word, slips):
                 found.sort(key=lambda pair: (pair[0], self.rarity[pair[1]]))
                 return found[:NEAR]
         return []
+
+    def _within(self, word: str, slips: int) -> list[tuple[int, str]]:
+        """Listed words at most so many slips away, with their number."""
+        first, last = np.searchsorted(self.length_E, [len(word) - slips, len(word) + slips + 1])
+        # A slip takes away one letter and brings in another, at most, and with each one of the bits. Few pass the first
+        # look, which is at all words of about that length.
+        own, letters_E = _letters_of(word), self.letters_E[first:last]
+        near_E = np.flatnonzero(np.bitwise_count(letters_E ^ own) <= 2 * slips)
+        letters_E = letters_E[near_E]
+        gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
+        return _distances(word, self.word_E[near_E[(gone_E <= slips) & (new_E <= slips)] + first], most=slips)
 
     def _split(self, word: str) -> list[str]:
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))
@@ -262,6 +236,16 @@ def _letters(words: Sequence[str]) -> NDArray[np.uint64]:
     count_E = np.bincount(place_C, minlength=len(words) * 32).reshape(-1, 32)
     bits_E = np.packbits(np.concatenate([count_E > 0, count_E > 1], axis=1), axis=1, bitorder="little")
     return bits_E.view("<u8")[:, 0].astype(np.uint64)
+
+
+def _letters_of(word: str) -> np.uint64:
+    """The same of one word, which arrays would only slow down."""
+    once = twice = 0
+    for code in map(ord, word):
+        bit = 1 << code % 32
+        twice |= once & bit
+        once |= bit
+    return np.uint64(once | twice << 32)
 
 
 @lru_cache(1024)  # one word is compared with many

@@ -54,8 +54,8 @@ class Slips:
         return self._remembered(folded(word))
 
     def of_name(self, word: str) -> float:
-        """The same of an unlisted word that may be a name: of words one slip away alone. Names are near to much else
-        that is two or three slips away, and there are many of them: this takes a third of the time."""
+        """The same of an unlisted word that may be a name: a slip of words one slip away alone. Names are near to much
+        else that is two or three slips away, and there are many of them: this takes a quarter of the time."""
         return self._names(folded(word))
 
     @cached_property
@@ -64,7 +64,7 @@ class Slips:
 
     @cached_property
     def _names(self) -> Callable[[str], float]:
-        return lru_cache(REMEMBERED)(lambda word: self.near.nearest(word, WEIGHTS, least=NONE) - NONE)
+        return lru_cache(REMEMBERED)(lambda word: self.near.best(word, WEIGHTS, least=NONE, one_slip=True) - NONE)
 
     def _of(self, word: str) -> float:
         unlisted = float(np.log(self.total + 2))
