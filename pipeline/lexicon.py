@@ -12,7 +12,8 @@ HELP = (
     "your corpus is then no surprise.\n\n"
     "OUTPUT is the directory of a new bundle, or a file that ends in .parquet. The model's own list stays: of a word\n"
     "in both, the larger share counts (--alone: only INPUT counts, for another language or domain). A lexicon holds\n"
-    "words of the corpus: keep it as you keep the corpus. Errors that recur become words, too."
+    "words of the corpus: keep it as you keep the corpus. Errors that recur become words, too. INPUT is read twice:\n"
+    "for the words, and for those of them that it writes as two as well."
 )
 CONFIG = LexiconConfig
 
@@ -73,20 +74,22 @@ def run(args: argparse.Namespace) -> int:
             old_total=old_total,
         )
         total = old_total
-    sink = BytesIO()
-    print(f"rtdscan: looking which of {len(words):,} words may be slips of others", file=sys.stderr)
+    sink, two = BytesIO(), sum(" " in word for word in words)
+    listed_words = len(words) - two
+    print(f"rtdscan: looking which of {listed_words:,} words may be slips of others", file=sys.stderr)
     write_lexicon(words, documents_W.tolist(), total=total, sink=sink)
     summary = {
         "output": output,
         "documents": counts.documents,
         "words": own,
-        "listed": len(words),
+        "listed": listed_words,
+        "pairs": two,
         "bytes": sink.tell(),
     }
     if to_file:
         storage.put_bytes(output, sink.getvalue())
     else:
-        about = f"{len(words):,} words; {own:,} of them from {counts.documents:,} documents of a corpus of its own."
+        about = f"{listed_words:,} words; {own:,} of them from {counts.documents:,} documents of a corpus of its own."
         card = card_of(bundle)
         written = write_bundle(
             bundle, path, card=card, files={LEXICON_FILE: sink.getvalue()}, section=("Lexicon", about)
@@ -96,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary))
     else:
         print(
-            f"{output}: {len(words):,} words; {own:,} are in {config.least} or more of {counts.documents:,} documents"
+            f"{output}: {listed_words:,} words; {own:,} are in {config.least} or more of {counts.documents:,} documents"
+            f"{f'; {two:,} are written as two words, too' if two else ''}"
         )
     if not to_file and not set(LISTED) & set(bundle.card.readout.coefficients):
         print("rtdscan: this model's readout does not use a lexicon yet: run `rtdscan calibrate`", file=sys.stderr)

@@ -280,6 +280,19 @@ def test_the_program_makes_a_file(tmp_path: Path, corpus: str, capsys: pytest.Ca
     assert table.to_pylist() == [{"word": w, "documents": 12, "slip": 0.0} for w in ("acme", "house", "the")]
 
 
+def test_the_program_counts_what_is_written_as_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["Myself, I see my self"] * 6 + ["myself"] * 4 + ["in my self-made house"] * 2
+    pq.write_table(pa.table({"text": texts}), tmp_path / "corpus.parquet")
+    output = tmp_path / "own.parquet"
+    assert main(["lexicon", str(tmp_path / "corpus.parquet"), str(output), "--alone", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["words"], told["listed"], told["pairs"]) == (5, 5, 1)
+    table, _ = read_counts(output)
+    assert dict(zip(table["word"].to_pylist(), table["documents"].to_pylist(), strict=True)) == {
+        "i": 6, "my": 8, "my self": 8, "myself": 10, "see": 6, "self": 8,
+    }  # fmt: skip
+
+
 def test_the_program_makes_a_bundle(tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_tiny_bundle(tmp_path / "model")
     write_lexicon(["the", "cat"], [60, 6], total=60, sink=model / "lexicon.parquet")
