@@ -83,5 +83,5 @@ setup(
         "gcp": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
     },
-    entry_points={"console_scripts": ["rtdscan = rtdscan.pipeline.__main__:main"]},
+    entry_points={"console_scripts": ["rtdscan = rtdscan.pipeline.__main__:program"]},
 )

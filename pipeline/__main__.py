@@ -6,6 +6,7 @@ A program is a module with `HELP`, `add_arguments(parser)` and `run(args) -> int
 
 import argparse
 import difflib
+import faulthandler
 import importlib
 import os
 import select
@@ -14,6 +15,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
@@ -37,6 +39,9 @@ PROGRAMS: dict[str, tuple[str, str]] = {
     "pretrain": ("rtdscan.pipeline.pretrain", "train a generator and a discriminator on your own corpus"),
 }
 """Name -> module and one line of help. A program stands here once it exists."""
+
+EXIT_SECONDS = 60.0
+"""How long a process may take to end once its work is done."""
 
 
 class Program(Protocol):
@@ -89,6 +94,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (isinstance(error, BrokenPipeError) and _stdout_is_gone()):
             traceback.print_exc()
         return 1
+
+
+def program() -> NoReturn:
+    """`main` as a process that ends, whatever threads a library has left behind: one that waits for a job service was
+    once seen to keep a process whose work was done. After EXIT_SECONDS it ends with status 1 and says where it stood.
+    """
+    status = main()
+    if sys.__stderr__ is not None:
+        with suppress(OSError, ValueError):  # stderr is closed
+            faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
+    sys.exit(status)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -193,4 +209,4 @@ def _stdout_is_gone() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

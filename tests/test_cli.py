@@ -74,6 +74,19 @@ def test_help_lists_the_programs_and_imports_nothing_heavy() -> None:
         assert line in done.stdout
 
 
+def test_a_thread_that_is_left_behind_does_not_keep_the_process() -> None:
+    """A library's; the test's own ends it after a minute, and then nothing has ended the process before."""
+    code = (
+        "import sys, threading, time; import rtdscan.pipeline.__main__ as cli; cli.EXIT_SECONDS = 0.5;"
+        "threading.Thread(target=lambda: time.sleep(50)).start(); sys.argv = ['rtdscan', '--version']; cli.program()"
+    )
+    done = process(code=code)
+    assert done.returncode == 1
+    assert done.stdout.startswith("rtdscan ")
+    assert "Timeout" in done.stderr
+    assert process("--version").returncode == 0
+
+
 @pytest.mark.parametrize("name", list(cli.PROGRAMS))
 def test_each_program_exists_and_its_help_imports_nothing_heavy(name: str) -> None:
     check = (

@@ -80,7 +80,7 @@ def test_a_worker_without_the_model_says_so_in_one_line(tmp_path: Path, services
     swap = tmp_path / "hook"
     swap.mkdir()
     body = f"""
-        import rtdscan.pipeline.launchers.beam as launcher, runpy, sys
+        import rtdscan.pipeline.launchers.beam as launcher
         from pathlib import Path
         from tiny import make_tiny_bundle
         build = launcher.build
@@ -88,8 +88,8 @@ def test_a_worker_without_the_model_says_so_in_one_line(tmp_path: Path, services
             make_tiny_bundle(Path({str(bundle)!r}), seed=1)
             return build(*args, **more)
         launcher.build = swapped
-        from rtdscan.pipeline.__main__ import main
-        sys.exit(main())
+        from rtdscan.pipeline.__main__ import program
+        program()
     """
     program = swap / "scan.py"
     program.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + _dedent(body))
@@ -98,7 +98,7 @@ def test_a_worker_without_the_model_says_so_in_one_line(tmp_path: Path, services
     done = subprocess.run([*command, "--", *services.arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    told = done.stderr.splitlines()[-1]
+    told = next(line for line in reversed(done.stderr.splitlines()) if line.startswith("rtdscan: "))
     assert told.startswith("rtdscan: PortableRunner: the pipeline failed: model ")
     assert told.endswith("give every worker the same model")
     assert not (tmp_path / "out" / "run.json").exists()
