@@ -29,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Count, merge, write."""
+    from functools import partial
     from io import BytesIO
     from pathlib import Path
 
     import numpy as np
 
     from rtdscan.pipeline.detection.bundles import card_of, check_output, write_bundle
-    from rtdscan.pipeline.detection.counting import count_pairs, count_words, merged
+    from rtdscan.pipeline.detection.counting import count_words, merged
     from rtdscan.pipeline.detection.labels import iterate_texts
     from rtdscan.transforms import storage
     from rtdscan.transforms.bundle import load_bundle
@@ -50,15 +51,12 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.model)
     to_file = output.endswith(".parquet")
     path = Path(output) if to_file else check_output(bundle, output)
-    counts = count_words(
-        iterate_texts(inputs, text=config.text), tokenizer=bundle.tokenizer(), memory_words=config.memory_words
-    )
+    count = partial(count_words, tokenizer=bundle.tokenizer(), memory_words=config.memory_words)
+    counts = count(iterate_texts(inputs, text=config.text))
     if not counts.documents:
         raise UserError(f"{', '.join(inputs)}: holds no text")
     words, documents_W = counts.most_frequent(config.words, least=config.least)
-    pairs = count_pairs(
-        iterate_texts(inputs, text=config.text), words, tokenizer=bundle.tokenizer(), memory_words=config.memory_words
-    )
+    pairs = count(iterate_texts(inputs, text=config.text), written_as_one=words)
     apart, documents_A = pairs.most_frequent(config.words, least=config.least)
     own, total = len(words), counts.documents
     words, documents_W = [*words, *apart], np.concatenate([documents_W, documents_A])

@@ -1,6 +1,7 @@
 """Progress of a scan: a bar on a terminal, else a log line every half minute. Both go to stderr."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rtdscan.transforms.tally import Tally
 
 LOG_SECONDS = 30.0
+"""Between log lines where there is no terminal."""
 
 
 @dataclass
@@ -20,17 +22,14 @@ class Meter:
 
     Attributes:
         units, text_bytes: What there is to do.
-        every: Seconds between log lines where there is no terminal.
     """
 
     units: int
     text_bytes: int
-    every: float = LOG_SECONDS
     tally: Tally = field(default_factory=Tally.zero)
     done_units: int = 0
     done_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
-    _logged: float = field(default_factory=time.monotonic)
     _bar: Progress | None = None
     _task: TaskID | None = None
 
@@ -41,9 +40,6 @@ class Meter:
         self.done_bytes += text_bytes
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done_bytes, state=self.state())
-        elif time.monotonic() - self._logged >= self.every:
-            self._logged = time.monotonic()
-            print(f"rtdscan: {self.state()}", file=sys.stderr, flush=True)
 
     def state(self) -> str:
         """How far it is, in a line."""
@@ -61,9 +57,28 @@ def metering(units: int, text_bytes: int, *, kind: type[Meter] = Meter) -> Itera
     meter = kind(units, text_bytes)
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield meter
+        with _lines(meter):
+            yield meter
         return
     columns = (BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         meter._bar, meter._task = bar, bar.add_task("units", total=max(text_bytes, 1), state=meter.state())
         yield meter
+
+
+@contextmanager
+def _lines(meter: Meter) -> Iterator[None]:
+    """A line now and then, also while a unit takes long."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(LOG_SECONDS):
+            print(f"rtdscan: {meter.state()}", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

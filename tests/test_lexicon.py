@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny import make_tiny_bundle, tiny_tokenizer
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
-from rtdscan.pipeline.detection.counting import WordCounts, count_pairs, count_words, merged
+from rtdscan.pipeline.detection.counting import WordCounts, count_words, merged
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.lexicon import (
@@ -218,7 +218,8 @@ def test_counting_pairs_is_that_of_a_loop(texts: list[str]) -> None:
         spans = list(zip(words.start_W.tolist(), words.end_W.tolist(), strict=True))
         pairs = {text[a:d] for (a, b), (c, d) in pairwise(spans) if text[b:c] == " "}
         expected.update({folded(pair) for pair in pairs if folded(pair.replace(" ", "")) in listed})
-    counts = count_pairs([texts[:5], texts[5:]], listed, tokenizer=tiny_tokenizer(), memory_words=1000)
+    batches = [texts[:5], texts[5:]]
+    counts = count_words(batches, tokenizer=tiny_tokenizer(), memory_words=1000, written_as_one=listed)
     words_, documents = counts.most_frequent(100, least=1)
     assert dict(zip(words_, documents.tolist(), strict=True)) == dict(expected)
 

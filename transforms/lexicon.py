@@ -3,7 +3,7 @@
 A lexicon is frozen (`lexicon_file.py`), so a word's features never depend on the texts it is scanned with. Words are
 looked up by a 64-bit hash of their characters, computed for all words of many texts at once: no string is made, but of
 unlisted words, for `slip` and `slip_title`. Measured on English prose, one core: 0.5 µs a word, but 150 µs a
-call: `piece_features` joins short texts. The chance that any two of 60,000 words have one hash is 1e-10.
+call: `piece_features` joins short texts.
 
 Two words with a space between are listed, too, where they are listed as one as well: "my self" beside "myself".
 
@@ -122,8 +122,9 @@ def lexical_features(
     """
     class_C = character_table().classes[codes_C]
     letters_W, digits_W, capitals_W = (_count(class_C & bit, start_W, end_W) for bit in (LETTER, DIGIT, UPPER))
+    title_W = (class_C[start_W] & UPPER > 0) & (capitals_W < letters_W)
     columns: dict[str, Callable[[], NDArray[Any]]] = {
-        "title": lambda: (class_C[start_W] & UPPER > 0) & (capitals_W < letters_W),
+        "title": lambda: title_W,
         "upper": lambda: (capitals_W == letters_W) & (letters_W > 1),
         "digit": lambda: digits_W > 0,
         "mark": lambda: letters_W + digits_W == 0,
@@ -146,8 +147,8 @@ def lexical_features(
         columns["rarity_small"] = lambda: np.where(small_W, rarity_W, 0.0)
         columns["unlisted"] = lambda: spelled_W & (entry_W < 0)
         columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, small_W=small_W)
-        title_W = spelled_W & (entry_W < 0) & (class_C[start_W] & UPPER > 0) & (capitals_W < letters_W)
-        columns["slip_title"] = lambda: _each(lexicon.slips.of_name, codes_C, start_W, end_W, chosen_W=title_W)
+        name_W = spelled_W & (entry_W < 0) & title_W
+        columns["slip_title"] = lambda: _each(lexicon.slips.of_name, codes_C, start_W, end_W, chosen_W=name_W)
         columns["seam"] = lambda: _seams(lexicon, hashes, codes_C, start_W, end_W, opening_W=opening_W)
     feature_WF = np.zeros((len(start_W), len(names)))
     for at, name in enumerate(names):

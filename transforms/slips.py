@@ -55,7 +55,7 @@ class Slips:
 
     def of_name(self, word: str) -> float:
         """The same of an unlisted word that may be a name: a slip of words one slip away alone. Names are near to much
-        else that is two or three slips away, and there are many of them: this takes a quarter of the time."""
+        else that is two or three slips away, and there are many of them: this takes a third of the time."""
         return self._names(folded(word))
 
     @cached_property

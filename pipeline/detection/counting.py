@@ -88,26 +88,23 @@ class WordCounts:
         self._word = {key: self._word[key] for key in self._count}
 
 
-def count_words(batches: Iterable[Sequence[str]], *, tokenizer: Tokenizer, memory_words: int) -> WordCounts:
+def count_words(
+    batches: Iterable[Sequence[str]],
+    *,
+    tokenizer: Tokenizer,
+    memory_words: int,
+    written_as_one: Sequence[str] | None = None,
+) -> WordCounts:
     """Count the words of a corpus.
 
     Args:
         batches: Its texts.
         tokenizer: See `WordCounts.add`.
         memory_words: Bound of memory, about 200 bytes a word.
+        written_as_one: Count where the corpus writes one of these as two words, and nothing else.
     """
-    counts = WordCounts(memory_words)
-    for texts in batches:
-        if texts:
-            counts.add(texts, tokenizer=tokenizer)
-    return counts
-
-
-def count_pairs(
-    batches: Iterable[Sequence[str]], words: Sequence[str], *, tokenizer: Tokenizer, memory_words: int
-) -> WordCounts:
-    """Count what a corpus writes as two words with a space between, and the list as one."""
-    counts = WordCounts(memory_words, np.unique(hash_strings(words)))
+    joined_E = None if written_as_one is None else np.unique(hash_strings(written_as_one))
+    counts = WordCounts(memory_words, joined_E)
     for texts in batches:
         if texts:
             counts.add(texts, tokenizer=tokenizer)

@@ -43,7 +43,7 @@ MEASURES = {
 
 @cache
 def _environment() -> Environment:
-    """Keeps the template it has compiled: that takes as long as a small report."""
+    """One a process: it keeps the template that it has compiled."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -73,30 +73,27 @@ def render(findings: Findings, *, key: str) -> str:
     """
     finished, tally = findings.finished, findings.finished.tally
     thresholds = finished.thresholds
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            key=key,
-            f=findings,
-            run=finished.run,
-            summary=finished.run["summary"],
-            tally=tally,
-            metrics=tally.metrics(),
-            thresholds=thresholds,
-            scores=_plot(score_figure(findings.rows, thresholds=thresholds)),
-            lengths=_plot(length_figure(findings.rows, thresholds=thresholds)),
-            drifted=[_plot(one) for one in drift_figures(tally, findings.baseline.tally)] if findings.baseline else [],
-            decisions=[(name, tally.decisions.get(name, 0)) for name in DECISIONS],
-            statuses=[(name, tally.statuses.get(name, 0)) for name in STATUSES if tally.statuses.get(name)],
-            outcomes=list(findings.counts.outcomes.items()),
-            group_words=GROUP_WORDS,
-            measures=MEASURES,
-            names=[_looks(word) for word in findings.words.words] if findings.words else [],
-            allow=_allow(findings),
-            config=_config(finished.run["config"]),
-            corpus=_corpus(finished.run["inputs"]),
-        )
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        key=key,
+        f=findings,
+        run=finished.run,
+        summary=finished.run["summary"],
+        tally=tally,
+        metrics=tally.metrics(),
+        thresholds=thresholds,
+        scores=_plot(score_figure(findings.rows, thresholds=thresholds)),
+        lengths=_plot(length_figure(findings.rows, thresholds=thresholds)),
+        drifted=[_plot(one) for one in drift_figures(tally, findings.baseline.tally)] if findings.baseline else [],
+        decisions=[(name, tally.decisions.get(name, 0)) for name in DECISIONS],
+        statuses=[(name, tally.statuses.get(name, 0)) for name in STATUSES if tally.statuses.get(name)],
+        outcomes=list(findings.counts.outcomes.items()),
+        group_words=GROUP_WORDS,
+        measures=MEASURES,
+        names=[_looks(word) for word in findings.words.words] if findings.words else [],
+        allow=_allow(findings),
+        config=_config(finished.run["config"]),
+        corpus=_corpus(finished.run["inputs"]),
     )
 
 
