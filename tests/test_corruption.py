@@ -124,6 +124,8 @@ def test_apply_by_hand() -> None:
     assert apply(text, [Edit(11, 12, "", "joined")]) == Corrupted(
         "He lives inthe house.", (Span(9, 14, "joined", "in the"),)
     )
+    # A mark that becomes an apostrophe makes one word of two.
+    assert apply('a "b"c', [Edit(4, 5, "'", "marks")]) == Corrupted("a \"b'c", (Span(3, 6, "marks", 'b"c'),))
     # A word inserted: it alone, with its space.
     assert apply(text, [Edit(11, 11, " in", "repeated")]) == Corrupted(
         "He lives in in the house.", (Span(11, 14, "repeated", ""),)

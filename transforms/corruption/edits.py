@@ -258,7 +258,7 @@ def _widened(text: str, edit: Edit) -> _Group:
     """The edit with the whole words it touches, before as well as after it is made."""
     start, end, new = edit.start, edit.end, edit.replacement
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    if inside_word(text, start) or inside_word(before + (new or after), len(before)):
+    if inside_word(text, start) or inside_word(before + new + after, len(before)):
         start -= 2 if before[-1] in APOSTROPHES and start > 1 else 1
         while inside_word(text, start):
             start -= 1
