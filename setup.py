@@ -39,7 +39,7 @@ setup(
         # The fastest engine on an x86 CPU (Apache-2.0, 60 MB): a first scan without it takes twice as long.
         'openvino>=2025.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
         "prometheus-client>=0.20",
-        "pyarrow>=18,<26",  # Beam 2.77 pins the upper bound
+        "pyarrow>=18,!=19.0.0,<26",  # Beam 2.77 pins the upper bound; 19.0.0 aborts on files that Java wrote
         "pydantic>=2.9,<3",  # typed settings with an error for each wrong key
         "pyyaml>=6",
         "rapidfuzz>=3.10",  # edit distances to a whole word list in C++ (MIT, 3 MB, no dependencies)

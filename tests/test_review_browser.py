@@ -1,5 +1,6 @@
 """The page of `rtdscan review` in headless Chromium: each control does what it says, and a hostile corpus is text."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -20,9 +21,11 @@ from test_report_browser import CHROMIUM, DRIVER, HOSTILE, UNSEEN, contrast, loo
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.detection.verdicts import read_verdicts, write_verdict
 
-pytest.importorskip("gradio", reason="gradio is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on the PATH")
+pytestmark = [
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on the PATH"),
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed"),
+]
 
 SUGGESTED = ["tea", "<b>ten</b>", "\u202egol"]
 WAIT_SECONDS = 30

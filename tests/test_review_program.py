@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 from corpora import options, run_here, write_corpus
 
-pytest.importorskip("gradio", reason="gradio is not installed")
-
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.page.serving import bind, url_of
 from rtdscan.pipeline.page.settings import (
@@ -33,6 +31,9 @@ from rtdscan.pipeline.page.settings import (
     read_users,
 )
 from rtdscan.transforms.errors import UserError
+
+# Only processes of its own import it: to collect these tests takes seconds less.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 
 GUARD = """
 import socket, sys
