@@ -486,6 +486,7 @@ def run_program(*words: object, **rest: Any) -> "subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **rest)
 
 
+@pytest.mark.slow
 def test_as_a_user_with_child_processes(case: Case) -> None:
     done = run_program(case.output, case.cleaned, "--set", "workers=2", "--set", "duplicates.exact=true", "--json")
     assert done.returncode == 0, done.stderr

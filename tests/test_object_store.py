@@ -154,6 +154,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_connection_that_is_cut_ends_the_scan_and_the_next_one_resumes(
     corpus: Path, tiny_bundle: Path, store: Store, capsys: pytest.CaptureFixture[str]
@@ -186,6 +187,7 @@ def age_the_lease(store: Store, seconds: float) -> None:
     store.put("out/.lock", json.dumps(claim).encode())
 
 
+@pytest.mark.slow
 def test_a_cut_while_reading_is_no_bad_file(
     corpus: Path, tiny_bundle: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
