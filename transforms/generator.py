@@ -138,8 +138,7 @@ class Generator:
             some = gaps[at : at + BATCH]
             log_p_NV = self._log_p(self._hidden(some))
             for gap, log_p_V in zip(some, log_p_NV, strict=True):
-                # The lower id first where two are equal.
-                top = np.argsort(-log_p_V, kind="stable")[:best]
+                top = _largest(log_p_V, best)
                 found.append(Filled(log_p_V[list(gap.wanted)], tuple(top.tolist()), log_p_V[top]))
         return found
 
@@ -164,6 +163,13 @@ class Generator:
         logits_NV = np.einsum("ne,ve->nv", inner_NE, weights[_OUTPUT]) + weights["generator_lm_head.bias"]
         top_N1 = logits_NV.max(1, keepdims=True)
         return np.asarray(logits_NV - top_N1 - np.log(np.exp(logits_NV - top_N1).sum(1, keepdims=True)))
+
+
+def _largest(values_V: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Where the largest values are, the largest first, and the earlier one first of two that are equal."""
+    count = min(count, len(values_V))
+    at = np.flatnonzero(values_V >= np.partition(values_V, -count)[-count])
+    return at[np.argsort(-values_V[at], kind="stable")][:count]
 
 
 def has_generator(bundle: Bundle) -> bool:

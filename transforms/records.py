@@ -24,7 +24,7 @@ from rtdscan.transforms.tally import Tally
 SCORING_VERSION = 3
 """Raised whenever the same text and model would give other scores; part of every fingerprint."""
 
-SPANS_VERSION = 5
+SPANS_VERSION = 6
 """Raised whenever spans or decisions are made otherwise from stored candidates; part of every fingerprint."""
 
 Status = Literal["ok", "empty", "null", "invalid", "truncated", "failed"]
