@@ -7,13 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from rtdscan.pipeline.planning import BYTES_PER_TOKEN
 from rtdscan.transforms.tally import Tally
 
 LOG_SECONDS = 30.0
 """Between log lines where there is no terminal."""
+
+ALMOST = 0.99
+"""Share of what is left that units under way are taken for at most: they are not done."""
 
 
 @dataclass
@@ -22,6 +35,8 @@ class Meter:
 
     Attributes:
         units, text_bytes: What there is to do.
+        tally, done_units, done_bytes: Of the units that are done.
+        under_way: Tokens scored of those that are not done yet.
     """
 
     units: int
@@ -29,6 +44,7 @@ class Meter:
     tally: Tally = field(default_factory=Tally.zero)
     done_units: int = 0
     done_bytes: int = 0
+    under_way: int = 0
     started: float = field(default_factory=time.monotonic)
     _bar: Progress | None = None
     _task: TaskID | None = None
@@ -38,17 +54,33 @@ class Meter:
         self.tally = self.tally + tally
         self.done_units += 1
         self.done_bytes += text_bytes
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done_bytes, state=self.state())
+        self._show()
+
+    def read(self, tokens: int) -> None:
+        """So many tokens are scored of units that are not done yet."""
+        self.under_way = tokens
+        self._show()
+
+    @property
+    def share(self) -> float:
+        """How much of the text is done, by its bytes; of units under way an estimate by their tokens."""
+        a_token = self.done_bytes / self.tally.tokens if self.tally.tokens else BYTES_PER_TOKEN
+        left = max(self.text_bytes - self.done_bytes, 0)
+        return (self.done_bytes + min(self.under_way * a_token, ALMOST * left)) / max(self.text_bytes, 1)
 
     def state(self) -> str:
         """How far it is, in a line."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        metrics = self.tally.metrics()
+        tokens = self.tally.tokens + self.under_way
+        flagged = self.tally.metrics()["flagged_share"]
         return (
             f"{self.done_units:,}/{self.units:,} units, {self.tally.rows:,} documents, "
-            f"{self.tally.tokens / seconds:,.0f} tokens/s, {metrics['flagged_share']:.2%} of words flagged"
+            f"{tokens / seconds:,.0f} tokens/s, {flagged:.2%} of words flagged"
         )
+
+    def _show(self) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.share, state=self.state())
 
 
 @contextmanager
@@ -60,10 +92,26 @@ def metering(units: int, text_bytes: int, *, kind: type[Meter] = Meter) -> Itera
         with _lines(meter):
             yield meter
         return
-    columns = (BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        meter._bar, meter._task = bar, bar.add_task("units", total=max(text_bytes, 1), state=meter.state())
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("so far,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with _Bar(*columns, console=console, transient=True) as bar:
+        meter._bar, meter._task = bar, bar.add_task("", total=1.0, state=meter.state())
         yield meter
+
+
+class _Bar(Progress):
+    """The bar with the state below it: side by side they don't fit into 80 columns."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            yield Text(task.fields["state"], no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -73,7 +121,7 @@ def _lines(meter: Meter) -> Iterator[None]:
 
     def tell() -> None:
         while not ended.wait(LOG_SECONDS):
-            print(f"rtdscan: {meter.state()}", file=sys.stderr, flush=True)
+            print(f"rtdscan: {meter.share:.0%} done, {meter.state()}", file=sys.stderr, flush=True)
 
     teller = threading.Thread(target=tell, name="progress", daemon=True)
     teller.start()

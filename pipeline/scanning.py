@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -25,7 +25,7 @@ from rtdscan.pipeline.contexts import SpanInContext, worst_spans
 from rtdscan.pipeline.gate import judge_run, warn
 from rtdscan.pipeline.launchers.choice import check_runner
 from rtdscan.pipeline.planning import Plan, make_plan
-from rtdscan.pipeline.progress import metering
+from rtdscan.pipeline.progress import Meter, metering
 from rtdscan.pipeline.report.writing import check_by, refresh_report
 from rtdscan.pipeline.summary import WORST_SHOWN, Summary, prometheus_text
 from rtdscan.transforms import attempts, storage
@@ -168,7 +168,6 @@ def default_workers() -> int:
 
 
 def _stamps(output: str, units: Sequence[WorkUnit]) -> dict[str, Stamp]:
-
     found = zip(units, folder.read_stamps(output, units), strict=True)
     return {unit.shard: stamp for unit, stamp in found if stamp is not None}
 
@@ -197,31 +196,31 @@ def _launch(
     """Scan units with the launcher that the config names."""
     if not pending:
         return {}
-    sizes = {unit.shard: unit.text_bytes for unit in pending}
-    with metering(len(pending), sum(sizes.values())) as meter:
-
-        def on_done(done: Done) -> None:
-            stamp = read_stamp(storage.join(prepared.job.output, done.shard))
-            meter.add(stamp.tally if stamp else Tally.zero(), text_bytes=sizes[done.shard])
-
-        results = _run(pending, prepared, config=config, beam_args=beam_args, cluster=cluster, on_done=on_done)
+    with metering(len(pending), sum(unit.text_bytes for unit in pending)) as meter:
+        results = _run(pending, prepared, meter, config=config, beam_args=beam_args, cluster=cluster)
     return {done.shard: done for done in results}
 
 
 def _run(
     pending: list[WorkUnit],
     prepared: Prepared,
+    meter: Meter,
     *,
     config: ScanConfig,
     beam_args: Sequence[str],
     cluster: "Cluster | None",
-    on_done: Callable[[Done], None],
 ) -> list[Done]:
     """Call the launcher. Each is imported when it is needed: nothing to do must stay fast."""
+    sizes = {unit.shard: unit.text_bytes for unit in pending}
+
+    def on_done(done: Done) -> None:
+        stamp = read_stamp(storage.join(prepared.job.output, done.shard))
+        meter.add(stamp.tally if stamp else Tally.zero(), text_bytes=sizes[done.shard])
+
     if config.runner in ("local", "DirectRunner"):
         from rtdscan.pipeline.launchers.local import run_local
 
-        return run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done)
+        return run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done, on_tokens=meter.read)
     if cluster is not None:
         from rtdscan.pipeline.launchers.ray import run_ray
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -40,7 +41,13 @@ class Abuse:
     results: list[UnitResult] = field(default_factory=list)
 
     def run(
-        self, units: Sequence[WorkUnit], job: Job, *, workers: int, on_done: Callable[[Done], None] = lambda done: None
+        self,
+        units: Sequence[WorkUnit],
+        job: Job,
+        *,
+        workers: int,
+        on_done: Callable[[Done], None] = lambda done: None,
+        **rest: Any,
     ) -> list[Done]:
         """In place of `run_local`."""
         with ExitStack() as stack:

@@ -90,7 +90,12 @@ class Ran:
 
 
 def run_here(
-    units: Sequence[WorkUnit], job: Job, *, workers: int, on_done: Callable[[Done], None] = lambda done: None
+    units: Sequence[WorkUnit],
+    job: Job,
+    *,
+    workers: int,
+    on_done: Callable[[Done], None] = lambda done: None,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[Done]:
     """`run_local` without child processes: the same graph, in this process."""
     done = run_units(units, job)

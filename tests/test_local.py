@@ -104,6 +104,29 @@ def test_every_unit_is_done_once_and_told_as_it_is_done(job: Job) -> None:
     assert not list(Path(job.output, ".attempts").rglob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("count 1", [10, 25, 0]), ("halfway 1", [10, 25, 0, 10, 25, 0]), ("write 1", [0])]
+)
+def test_it_is_told_how_far_units_under_way_are(job: Job, unit: str, expected: list[int]) -> None:
+    told: list[int] = []
+    run_local([make_unit(unit)], job, workers=1, on_tokens=told.append)
+    assert told == expected, "what is done counts no more, nor what a worker that died had scored"
+
+
+def test_a_child_tells_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    teller = local._Teller(theirs)
+    teller.scored(5)
+    teller.scored(7)  # too soon
+    monkeypatch.setattr(local, "PACE_SECONDS", 0.0)
+    teller.scored(1)
+    done = Done("shard", "scored", "f", 0.0, "", "here")
+    teller.done(done)
+    teller.scored(2)
+    assert [ours.recv() for _ in range(4)] == [5, 13, done, 2]
+    assert not ours.poll()
+
+
 def test_no_more_workers_than_lists(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Job] = []
     start = local._start

@@ -15,6 +15,7 @@ import pytest
 from corpora import attributes, options, shards, table, write_corpus
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.transforms import pace
 from rtdscan.transforms.infer import load_scorer
 from rtdscan.transforms.records import MANIFEST, attribute_schema
 from rtdscan.transforms.scorer import Scorer
@@ -299,6 +300,16 @@ def test_as_a_user_with_all_cores(corpus: Path, tmp_path: Path, tiny_bundle: Pat
     assert shards(tmp_path / "out") == shards(tmp_path / "here")
     workers = set(pq.read_table(tmp_path / "out" / "manifest.parquet")["worker"].to_pylist())
     assert len(workers) == 2
+
+
+def test_a_process_tells_how_far_it_is(corpus: Path, output: Path, tiny_bundle: Path) -> None:
+    told: list[int] = []
+    pace.listen(told.append)
+    try:
+        scan(corpus, output, tiny_bundle)
+    finally:
+        pace.listen(lambda tokens: None)
+    assert sum(told) == json.loads((output / "run.json").read_text())["summary"]["tokens_scored"]
 
 
 def test_a_beam_runner_by_name(corpus: Path, tmp_path: Path, tiny_bundle: Path) -> None:

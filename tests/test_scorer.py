@@ -255,6 +255,16 @@ def test_windows_that_repeat_are_run_once_in_all_chunks(scorer: Scorer, monkeypa
     assert run[8192] <= run[2] < run[0]  # the bound holds, and what there is room for serves
 
 
+def test_tokens_are_told_as_they_are_scored(scorer: Scorer) -> None:
+    """Those of texts that repeat once, those that several windows hold once, those of windows that repeat too."""
+    told: list[int] = []
+    texts = [f"{at} " + "the old man looked at the water " * at for at in range(30)]
+    rows = pa.table({"text": pa.array([text.encode() for text in (*texts, *texts)], pa.large_binary())})
+    found = scorer.score_rows(rows, on_tokens=told.append)
+    assert sum(told) == sum(found["n_tokens"].to_pylist()) / 2
+    assert len(told) > 1
+
+
 def test_a_character_reference_is_damage_in_every_part(scorer: Scorer) -> None:
     settings = scorer.settings.model_copy(update={"output": OutputSettings(words=True)})
     text = "the water &amp; one & two"

@@ -1,8 +1,8 @@
 """Workers that play the scan without Beam or a network: they start in a third of a second. Units say what to do.
 
 The first word of a unit's file tells what its worker does: `write` its shard and a note; die over it always, with a
-note (`poison`) or without one (`vanish`); die `once`; die once within a message (`torn`); report an `error`; or write
-for ever (`slow`).
+note (`poison`) or without one (`vanish`); die `once`; die once within a message (`torn`); report an `error`; write for
+ever (`slow`); tell that 10 and then 25 tokens are scored (`count`), or die once after that (`halfway`).
 """
 
 import os
@@ -86,7 +86,10 @@ def _play(pipe: "Connection", job: Job, unit: WorkUnit) -> None:
         die()
     if kind == "error":
         pipe.send(EngineError("the engine stopped working"))
-    if kind in ("once", "torn") and _first_time(Path(job.output), unit):
+    if kind in ("count", "halfway"):
+        pipe.send(10)
+        pipe.send(25)
+    if kind in ("once", "torn", "halfway") and _first_time(Path(job.output), unit):
         if kind == "torn":
             os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half a mess")
         die()

@@ -30,6 +30,7 @@ generator    the network that fills gaps
 gaps         what it says of words in their place
 candidates   what speaks for a word that may have been meant
 suggest      what may have been meant where words are flagged
+pace         how far a process is with the unit that it is at
 forward      all windows of a chunk through the network
 embedding    hidden states of a document -> its embedding
 documents    a text's bytes, whether they can be scored, its pieces

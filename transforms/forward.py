@@ -13,6 +13,7 @@ from rtdscan.transforms.batches import Batch, fill, plan_batches, scatter
 from rtdscan.transforms.bundle import SpecialIds
 from rtdscan.transforms.engines import Engine
 from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.pace import OnTokens
 from rtdscan.transforms.tokens import Chunk
 from rtdscan.transforms.windows import Windows
 
@@ -57,7 +58,13 @@ class Known:
 
 
 def run_windows(
-    chunk: Chunk, *, engine: Engine, special: SpecialIds, tokens: int, known: Known | None = None
+    chunk: Chunk,
+    *,
+    engine: Engine,
+    special: SpecialIds,
+    tokens: int,
+    known: Known | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> Forward:
     """Run the chunk's windows.
 
@@ -67,6 +74,8 @@ def run_windows(
         special: Ids of [CLS], [SEP] and padding.
         tokens: Budget of a batch, padding included.
         known: Windows of other chunks; those of this one are added.
+        on_tokens: Called after each batch with the tokens that its windows own, and at the end with those of windows
+            that repeat.
     """
     windows = chunk.windows
     first_U, unique_B, keys = equal_windows(chunk.ids_N, windows)
@@ -82,6 +91,7 @@ def run_windows(
     new_K = _recall(known, keys, unique, logit_N, pooled_UD)
     plan = plan_batches((unique.end_B - unique.start_B + 2)[new_K], tokens=tokens)
     pending = [Batch(new_K[batch.rows_B], batch.length) for batch in plan][::-1]
+    left = len(chunk.ids_N)
     while pending:
         batch = pending.pop()
         filled = fill(batch, chunk.ids_N, unique, pad=special.pad, cls=special.cls, sep=special.sep)
@@ -92,6 +102,10 @@ def run_windows(
             continue
         scatter(batch, logits_BT, unique, out_N=logit_N)
         pooled_UD[batch.rows_B] = pooled_BD
+        scored = int(np.count_nonzero(filled.weights_BT))
+        left -= scored
+        if on_tokens is not None:
+            on_tokens(scored)
         if not (np.isfinite(logits_BT[filled.weights_BT > 0]).all() and np.isfinite(pooled_BD).all()):
             failed |= _not_finite(batch, logits_BT, pooled_BD, filled.weights_BT)
     if known is not None:
@@ -100,6 +114,8 @@ def run_windows(
                 own = slice(int(unique.own_start_B[at]), int(unique.own_end_B[at]))
                 known.add(keys[at], logit_N[own], pooled_UD[at])
     _copy_repeats(windows, first_U, unique_B, logit_N)
+    if on_tokens is not None and left:
+        on_tokens(left)
     return Forward(
         logit_N=logit_N,
         pooled_BD=pooled_UD[unique_B],

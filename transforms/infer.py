@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from rtdscan.transforms import attempts
+from rtdscan.transforms import attempts, pace
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.errors import EngineError
@@ -94,6 +94,7 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
             first_row=batch.unit.first_row,
             failed=batch.failed,
             on_document=on_document if batch.careful else None,
+            on_tokens=pace.tell,
         )
     tally = tally_attributes(attributes, file=batch.unit.file.relative, by=batch.by)
     return ScoredBatch(batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started)

@@ -6,6 +6,7 @@ from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.engines import Engine
 from rtdscan.transforms.forward import Known, run_windows
 from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
+from rtdscan.transforms.pace import OnTokens
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.stored import PieceScores, piece_scores
 from rtdscan.transforms.tokens import Piece, make_chunk
@@ -20,6 +21,7 @@ def score_pieces(
     lexicon: Lexicon | None,
     settings: ScoreSettings,
     known: Known | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> PieceScores:
     """Score pieces; equal windows among them once.
 
@@ -30,10 +32,18 @@ def score_pieces(
         lexicon: The bundle's, where it has one.
         settings: Thresholds resolved.
         known: Windows that were scored before; these are added.
+        on_tokens: Called now and then with the number of tokens scored since.
     """
     window = settings.window or bundle.card.window
     chunk = make_chunk(pieces, tokenizer=bundle.tokenizer(), window=window, unknown=bundle.special.unk)
-    forward = run_windows(chunk, engine=engine, special=bundle.special, tokens=settings.batch_tokens, known=known)
+    forward = run_windows(
+        chunk,
+        engine=engine,
+        special=bundle.special,
+        tokens=settings.batch_tokens,
+        known=known,
+        on_tokens=on_tokens,
+    )
     names = [name for name in bundle.card.readout.coefficients if name in LEXICAL]
     letters_WF = piece_features(
         names,

@@ -25,6 +25,7 @@ from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.forward import Known
 from rtdscan.transforms.gaps import GapReader, load_reader
 from rtdscan.transforms.lexicon import Lexicon
+from rtdscan.transforms.pace import OnTokens
 from rtdscan.transforms.pieces import score_pieces
 from rtdscan.transforms.presentation import present
 from rtdscan.transforms.ranges import find_ranges, try_int8
@@ -140,6 +141,7 @@ class Scorer:
         first_row: int = 0,
         failed: frozenset[int] = frozenset(),
         on_document: OnDocument | None = None,
+        on_tokens: OnTokens | None = None,
     ) -> pa.Table:
         """Score rows as ReadDocuments gives them. Equal texts are scored once.
 
@@ -148,6 +150,7 @@ class Scorer:
             first_row: Number of the first row in its file.
             failed: Rows that are not to be tried, because they killed a worker.
             on_document: Called with each row's number before it is scored alone, with None after it; slow.
+            on_tokens: Called now and then with the number of tokens scored since.
 
         Returns:
             One attribute row per row.
@@ -160,7 +163,7 @@ class Scorer:
             failed_document(data, "it killed its worker") if at in doomed else read_document(data)
             for at, data in enumerate(_views(texts.dictionary))
         ]
-        parts = list(self._score(documents, first_U=first_U, on_document=on_document))
+        parts = list(self._score(documents, first_U=first_U, on_document=on_document, on_tokens=on_tokens))
         documents.append(NULL)
         stored = stored_columns(
             documents, parts, settings=self.settings, dims=self.engine.dims, embedding_map=self.embedding_map
@@ -182,7 +185,12 @@ class Scorer:
         return self._attributes(told, rows, first_row=first_row)
 
     def _score(
-        self, documents: Sequence[Document], *, first_U: NDArray[np.int64], on_document: OnDocument | None
+        self,
+        documents: Sequence[Document],
+        *,
+        first_U: NDArray[np.int64],
+        on_document: OnDocument | None,
+        on_tokens: OnTokens | None,
     ) -> Iterator[PieceScores]:
         """Scores of all pieces, documents in ascending order."""
         pieces: list[Piece] = []
@@ -193,7 +201,7 @@ class Scorer:
                 continue
             alone = document.long or on_document is not None
             if pieces and (alone or room < len(document.data) or len(pieces) == CHUNK_PIECES):
-                yield self._score_pieces(pieces, known)
+                yield self._score_pieces(pieces, known, on_tokens)
                 pieces, room = [], CHUNK_BYTES
             if not alone:
                 pieces += (replace(p, max_tokens=self.settings.limits.document_tokens) for p in document.pieces(at))
@@ -201,23 +209,25 @@ class Scorer:
                 continue
             if on_document:
                 on_document(int(first_U[at]))
-            yield from self._score_alone(document, at, known)
+            yield from self._score_alone(document, at, known, on_tokens)
             if on_document:
                 on_document(None)
         if pieces:
-            yield self._score_pieces(pieces, known)
+            yield self._score_pieces(pieces, known, on_tokens)
 
-    def _score_alone(self, document: Document, number: int, known: Known) -> Iterator[PieceScores]:
+    def _score_alone(
+        self, document: Document, number: int, known: Known, on_tokens: OnTokens | None
+    ) -> Iterator[PieceScores]:
         """Scores of one document, a piece at a time, as long as its budget of tokens lasts."""
         left = self.settings.limits.document_tokens
         for piece in document.pieces(number):
-            part = self._score_pieces([replace(piece, max_tokens=left)], known)
+            part = self._score_pieces([replace(piece, max_tokens=left)], known, on_tokens)
             yield part
             left -= int(part.tokens_P.sum())
             if part.truncated_P.any():
                 return
 
-    def _score_pieces(self, pieces: Sequence[Piece], known: Known) -> PieceScores:
+    def _score_pieces(self, pieces: Sequence[Piece], known: Known, on_tokens: OnTokens | None) -> PieceScores:
         return score_pieces(
             pieces,
             bundle=self.bundle,
@@ -225,6 +235,7 @@ class Scorer:
             lexicon=self.lexicon,
             settings=self.settings,
             known=known,
+            on_tokens=on_tokens,
         )
 
     def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:

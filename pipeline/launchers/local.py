@@ -11,6 +11,7 @@ with it (2 workers, SIGKILLed at random: Pebble 5.2 gave up after 3 to 10, concu
 
 import logging
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -44,12 +45,21 @@ DEATHS_OF_UNIT = 30
 EXIT_SECONDS = 5.0
 """What a worker whose pipe has ended gets to exit by itself."""
 
-Message = Done | RtdscanError | str | None
-"""From a worker: a unit is done; an error that ends the scan; its last words; ready for a list of units."""
+PACE_SECONDS = 0.5
+"""Between two times that a worker tells how far it is with its unit."""
+
+Message = Done | int | RtdscanError | str | None
+"""From a worker: a unit is done; tokens scored since the last that was; an error that ends the scan; its last words;
+ready for a list of units."""
 
 
 def run_local(
-    units: Sequence[WorkUnit], job: Task, *, workers: int, on_done: Callable[[Done], None] = lambda done: None
+    units: Sequence[WorkUnit],
+    job: Task,
+    *,
+    workers: int,
+    on_done: Callable[[Done], None] = lambda done: None,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[Done]:
     """Scan units with child processes.
 
@@ -58,6 +68,7 @@ def run_local(
         job: The resolved scan, or another pass over units (see transforms/child.py).
         workers: Child processes.
         on_done: Called for every unit as it is done.
+        on_tokens: Called now and then with the tokens scored of units that are not done yet, of all workers together.
 
     Returns:
         One result a unit.
@@ -65,7 +76,7 @@ def run_local(
     Raises:
         RtdscanError: A worker failed with an error, or workers die without getting anywhere.
     """
-    scan = _Scan(unit_lists(units, workers=workers), job, workers=workers, on_done=on_done)
+    scan = _Scan(unit_lists(units, workers=workers), job, workers=workers, on_done=on_done, on_tokens=on_tokens)
     try:
         scan.run()
     finally:
@@ -82,6 +93,7 @@ class _Worker:
         pipe: To it: the job, then lists of units. From it: `Message`s.
         ready: Whether it ever was ready for units.
         units: What it has still to do, by shard.
+        tokens: Scored of the unit that it is at.
         words: Its last words.
     """
 
@@ -89,6 +101,7 @@ class _Worker:
     pipe: "Connection[Task | list[WorkUnit], Message]"
     ready: bool = False
     units: dict[str, WorkUnit] = field(default_factory=dict)
+    tokens: int = 0
     words: str = ""
 
     def tell(self, message: Task | list[WorkUnit]) -> None:
@@ -101,13 +114,20 @@ class _Scan:
     """The bookkeeping of one `run_local`. Everything happens in one thread."""
 
     def __init__(
-        self, lists: Iterable[list[WorkUnit]], job: Task, *, workers: int, on_done: Callable[[Done], None]
+        self,
+        lists: Iterable[list[WorkUnit]],
+        job: Task,
+        *,
+        workers: int,
+        on_done: Callable[[Done], None],
+        on_tokens: Callable[[int], None],
     ) -> None:
         self.done: list[Done] = []
         self._pending = deque(lists)
         self._job = job
         self._most = workers
         self._on_done = on_done
+        self._on_tokens = on_tokens
         self._workers: list[_Worker] = []
         self._deaths: Counter[str] = Counter()
         self._deaths_at_start = 0
@@ -156,8 +176,13 @@ class _Scan:
         elif message is None:
             worker.ready = True
             self._deaths_at_start = 0
-        elif worker.units.pop(message.shard, None):
-            self._report(message)
+        elif isinstance(message, int):
+            worker.tokens = message
+            self._tell_tokens()
+        else:
+            worker.tokens = 0
+            if worker.units.pop(message.shard, None):
+                self._report(message)
 
     def _hand_out(self) -> None:
         for worker in self._workers:
@@ -169,6 +194,7 @@ class _Scan:
     def _bury(self, worker: _Worker) -> None:
         """Have the dead worker's units done by others."""
         self._workers.remove(worker)
+        self._tell_tokens()
         worker.pipe.close()
         worker.process.join(EXIT_SECONDS)
         worker.process.kill()
@@ -203,7 +229,11 @@ class _Scan:
 
     def _report(self, done: Done) -> None:
         self.done.append(done)
+        self._tell_tokens()
         self._on_done(done)
+
+    def _tell_tokens(self) -> None:
+        self._on_tokens(sum(worker.tokens for worker in self._workers))
 
 
 def unit_lists(units: Sequence[WorkUnit], *, workers: int) -> Iterator[list[WorkUnit]]:
@@ -258,9 +288,33 @@ def _serve(pipe: "Connection[Message, Any]") -> None:
     job: Task = pipe.recv()
     if isinstance(job, Job):
         keep_out(*job.unused)
+    from rtdscan.transforms import pace
     from rtdscan.transforms.child import prepare, run_units
 
     prepare(job)
+    teller = _Teller(pipe)
+    pace.listen(teller.scored)
     while True:
         pipe.send(None)
-        run_units(pipe.recv(), job, on_done=pipe.send)
+        run_units(pipe.recv(), job, on_done=teller.done)
+
+
+class _Teller:
+    """Tells the launcher of units that are done, and now and then how far the next one is. One thread of Beam's calls
+    it; the process's own waits meanwhile."""
+
+    def __init__(self, pipe: "Connection[Message, Any]") -> None:
+        self._pipe = pipe
+        self._tokens = 0
+        self._told = 0.0
+
+    def scored(self, tokens: int) -> None:
+        self._tokens += tokens
+        now = time.monotonic()
+        if now - self._told >= PACE_SECONDS:
+            self._told = now
+            self._pipe.send(self._tokens)
+
+    def done(self, done: Done) -> None:
+        self._tokens = 0
+        self._pipe.send(done)

@@ -1,0 +1,22 @@
+"""How far a process is with the unit that it is at. Whoever started it may listen; nobody has to.
+
+Of the process, not of a scan: Beam's runner copies what it is given, so nothing that listens can be handed down to it.
+"""
+
+from collections.abc import Callable
+
+OnTokens = Callable[[int], None]
+"""Called with the number of tokens that were scored since the last call."""
+
+_listeners: list[OnTokens] = []
+
+
+def listen(listener: OnTokens) -> None:
+    """Have a function called from now on, in the thread that scores; in place of the one before."""
+    _listeners[:] = [listener]
+
+
+def tell(tokens: int) -> None:
+    """So many more tokens of the unit are scored."""
+    for listener in _listeners:
+        listener(tokens)
