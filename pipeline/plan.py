@@ -7,8 +7,9 @@ from rtdscan.pipeline.config import ScanConfig, load_config
 HELP = "Tell what a scan would read: files, units, rows, tokens, time. Reads footers only."
 CONFIG = ScanConfig
 
-TOKENS_PER_SECOND = 10_000.0
-"""What --speed assumes; about one core of 2023 with the bundled model in bfloat16 (see benchmarks/)."""
+TOKENS_PER_SECOND = {"int8": 10_000.0, "bfloat16": 7_000.0, "float32": 2_500.0}
+"""What --speed assumes of one core with the bundled model, by precision: two server CPUs, of 2023 (the first two) and
+one without AVX-512 (benchmarks/scan.py; README, "How fast")."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed",
         type=float,
-        default=TOKENS_PER_SECOND,
         metavar="TOKENS",
-        help="tokens a second of one worker, for the estimate of time; default: %(default)s",
+        help="tokens a second of one worker, for the estimate of time; default: what this kind of CPU usually does",
     )
 
 
@@ -32,11 +32,14 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.output import is_output
     from rtdscan.pipeline.planning import render, summarize
     from rtdscan.pipeline.scanning import current_units, default_workers, plan_input, prepare
+    from rtdscan.transforms.engines import usual_precision
     from rtdscan.transforms.errors import UserError
 
     config = load_config(ScanConfig, files=args.config, sets=args.set)
-    if not args.speed > 0:
-        raise UserError(f"--speed is {args.speed}; expected tokens a second, more than 0")
+    precision = usual_precision() if config.precision == "auto" else config.precision
+    speed = TOKENS_PER_SECOND[precision] if args.speed is None else args.speed
+    if not speed > 0:
+        raise UserError(f"--speed is {speed}; expected tokens a second, more than 0")
     inputs, current = args.input, None
     if len(inputs) > 1 and is_output(inputs[-1]):
         prepared = prepare(inputs[:-1], inputs[-1], config)
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     workers = default_workers() if config.workers == "auto" else config.workers
     summary = summarize(
         plan,
-        tokens_per_second=args.speed,
+        tokens_per_second=speed,
         workers=workers,
         is_current=None if current is None else lambda unit: unit.shard in current,
     )

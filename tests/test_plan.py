@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import InputFile, WorkUnit
@@ -143,3 +144,19 @@ def test_render_tells_it_to_people(corpus):
         "[red]cut.parquet is cut",
     ):
         assert expected in told.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("flags", "more", "speed"),
+    [
+        (["avx512_vnni", "avx512_bf16"], [], 10_000),
+        (["avx512_bf16"], [], 7_000),
+        (["avx2"], [], 2_500),
+        (["avx512_vnni"], ["--set", "precision=float32"], 2_500),
+        (["avx512_vnni"], ["--speed", "12.5"], 12.5),
+    ],
+)
+def test_time_is_estimated_for_this_cpu(corpus, monkeypatch, capsys, flags, more, speed):
+    monkeypatch.setattr("rtdscan.transforms.engines._cpu_flags", lambda: flags)
+    assert main(["plan", str(corpus), "--json", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens_per_second"] == speed

@@ -131,6 +131,11 @@ def has_int8() -> bool:
     return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(_cpu_flags())
 
 
+def usual_precision() -> Precision:
+    """What `precision: auto` comes to with the bundled model on this CPU, with openvino."""
+    return "int8" if has_int8() else "bfloat16" if has_bfloat16() else "float32"
+
+
 def _cpu_flags() -> list[str]:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return []
