@@ -17,6 +17,7 @@ from pathlib import Path
 from rtdscan.pipeline.config import ScanConfig
 from rtdscan.pipeline.launchers import local
 from rtdscan.pipeline.scanning import prepare
+from rtdscan.transforms.records import Done
 corpus, output, model, engine = sys.argv[1:]
 config = ScanConfig(model=model, engine=engine, precision="float32", unit={"text_mb": 1.0})
 prepared = prepare([corpus], output, config)
@@ -35,7 +36,7 @@ try:
     local._serve(Pipe())
 except EOFError:
     pass
-print("done", sorted(done.outcome for done in Pipe.heard if done is not None))
+print("done", sorted(done.outcome for done in Pipe.heard if isinstance(done, Done)))
 print("worker", [name for name in HEAVY if sys.modules.get(name) is not None])
 """
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -102,9 +103,7 @@ def test_scoring_with_care_keeps_what_is_known_of_earlier_deaths(job: Job) -> No
         def with_settings(self, settings: object) -> "Poisoned":
             return self
 
-        def score_rows(
-            self, rows: pa.Table, *, first_row: int, failed: frozenset[int], on_document: OnDocument
-        ) -> None:
+        def score_rows(self, rows: pa.Table, *, on_document: OnDocument, **rest: Any) -> None:
             on_document(3)
             raise SystemExit
 
