@@ -20,7 +20,7 @@ from rtdscan.pipeline.report import folder, rows, texts, words
 from rtdscan.pipeline.report.excerpts import make_excerpts
 from rtdscan.pipeline.report.folder import read_finished
 from rtdscan.pipeline.report.page import visible
-from rtdscan.pipeline.report.texts import slice_text
+from rtdscan.pipeline.report.texts import LongText
 from rtdscan.pipeline.report.visible import SIGNS, pieces
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -122,12 +122,21 @@ def test_markup_is_escaped() -> None:
 # Excerpts
 
 
-@given(st.text(max_size=300), st.integers(0, 320), st.integers(0, 320), st.integers(1, 9))
-def test_a_long_text_is_sliced_by_characters(text: str, start: int, end: int, size: int) -> None:
+@given(st.text(max_size=300), st.lists(st.tuples(st.integers(0, 320), st.integers(0, 320))), st.integers(1, 9))
+def test_a_long_text_is_sliced_by_characters(text: str, spans: list[tuple[int, int]], size: int) -> None:
     data = memoryview(text.encode("utf-8", "replace"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "SLICE_BYTES", size)
-        assert slice_text(data, start, end) == str(data, "utf-8")[start:end]
+    sliced = LongText(data, slice_bytes=size)
+    for start, end in spans:
+        assert sliced(start, end) == str(data, "utf-8")[start:end]
+
+
+def test_the_spans_of_a_long_text_are_read_in_one_pass() -> None:
+    """A document of 200 MB may have half a million."""
+    data = memoryview(("Ünruh " * 1000).encode())
+    sliced, decoded = LongText(data, slice_bytes=700), []
+    sliced._data = type("Counted", (), {"__getitem__": lambda self, part: decoded.append(part) or data[part]})()
+    assert {sliced(at, at + 5) for at in range(0, 6000, 6)} == {"Ünruh"}
+    assert len(decoded) <= 2 * len(data) / 700 + 1  # a word may lie in two slices
 
 
 @given(
@@ -228,6 +237,12 @@ def test_flagged_words_are_counted(scanned: tuple[Path, Path]) -> None:
     assert found.words[0].times == max(expected.values()) > 1
     for word in found.words:
         assert all(context.words.casefold() == word.word.casefold() for context in word.contexts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "LONG_BYTES", 0)
+        assert words.flagged_words(finished, texts.Input(finished)) == found
+        patch.setattr(words, "SPANS_READ", found.spans - 1)
+        fewer = words.flagged_words(finished, texts.Input(finished))
+        assert (fewer.spans, fewer.whole) == (found.spans - 1, False)
 
 
 @pytest.mark.parametrize("carried", [True, False])

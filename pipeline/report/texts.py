@@ -1,8 +1,10 @@
 """Texts of documents, read from INPUT where it is still what was scanned."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,8 +16,11 @@ from rtdscan.transforms.records import InputFile, WorkUnit
 from rtdscan.transforms.shards import read_stamp
 from rtdscan.transforms.units import FileProblem, content_digest, read_footer, read_unit
 
-SLICE_BYTES = 1 << 20
-"""Of a long text this much is looked at at a time."""
+SLICE_BYTES = 1 << 16
+"""Of a long text this much is decoded at a time."""
+
+BUFFER_BYTES = 1 << 20
+"""Of a column this much is read at a time."""
 
 
 @dataclass(slots=True)
@@ -75,19 +80,42 @@ class Input:
         return unit, found.text
 
 
-def slice_text(data: memoryview, start: int, end: int) -> str:
-    """Characters `start` to `end` (exclusive) of UTF-8 bytes; a long text is never decoded as a whole."""
-    if len(data) <= SLICE_BYTES:
-        return str(data, "utf-8")[start:end]
-    parts, at, first = [], 0, 0
-    while at < len(data) and first < end:
-        stop = min(at + SLICE_BYTES, len(data))
-        while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not within a character
-            stop += 1
-        piece = str(data[at:stop], "utf-8")
-        parts.append(piece[max(0, start - first) : max(0, end - first)])
-        at, first = stop, first + len(piece)
-    return "".join(parts)
+class LongText:
+    """Characters of a text in UTF-8 that is never decoded as a whole.
+
+    Args:
+        data: Its bytes.
+        slice_bytes: How many are decoded at a time, to the end of a character.
+    """
+
+    def __init__(self, data: memoryview, *, slice_bytes: int = SLICE_BYTES) -> None:
+        """Find out where slices begin: in bytes and in characters."""
+        self._data = data
+        self._starts, self._firsts = [0], [0]
+        while self._starts[-1] < len(data):
+            start = self._starts[-1]
+            stop = min(start + slice_bytes, len(data))
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not within a character
+                stop += 1
+            inner = np.frombuffer(data[start:stop], np.uint8) & 0xC0 == 0x80
+            self._starts.append(stop)
+            self._firsts.append(self._firsts[-1] + len(inner) - int(np.count_nonzero(inner)))
+        self._last = (-1, "")
+
+    def __call__(self, start: int, end: int) -> str:
+        """Characters `start` to `end` (exclusive). Those of one slice, one after the other, are decoded once."""
+        at = bisect_right(self._firsts, start) - 1
+        parts = []
+        while at < len(self._starts) - 1 and self._firsts[at] < end:
+            first = self._firsts[at]
+            parts.append(self._slice(at)[max(0, start - first) : max(0, end - first)])
+            at += 1
+        return "".join(parts)
+
+    def _slice(self, at: int) -> str:
+        if self._last[0] != at:
+            self._last = at, str(self._data[self._starts[at] : self._starts[at + 1]], "utf-8")
+        return self._last[1]
 
 
 def _as_it_is(file: InputFile) -> InputFile:
@@ -100,7 +128,7 @@ def _as_it_is(file: InputFile) -> InputFile:
 def _read_columns(unit: WorkUnit, names: Sequence[str]) -> pa.Table:
     parts, at, end = [], 0, unit.skip + unit.rows
     with storage.open_read(unit.file.path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=SLICE_BYTES)
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER_BYTES)
         for batch in file.iter_batches(row_groups=[unit.row_group], columns=list(names), use_threads=False):
             first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
             at += batch.num_rows

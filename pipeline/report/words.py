@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from rtdscan.pipeline.report.excerpts import Excerpt, Text, in_context, make_excerpts
 from rtdscan.pipeline.report.folder import Finished, Shard, read_columns
-from rtdscan.pipeline.report.texts import Input, slice_text
+from rtdscan.pipeline.report.texts import Input, LongText
 from rtdscan.pipeline.report.visible import shortened
 from rtdscan.transforms.tally import Worst
 
@@ -22,6 +22,9 @@ TOKENS_READ = 4_000_000
 
 SPANS_READ = 200_000
 """Spans that are counted at most."""
+
+LONG_BYTES = 1 << 20
+"""Of a text above this only the parts that are shown are decoded."""
 
 WORDS_SHOWN = 30
 CONTEXTS = 2
@@ -162,6 +165,7 @@ def flagged_words(finished: Finished, source: Input) -> FlaggedWords:
         tokens += shard.tokens
     words: dict[str, FlaggedWord] = {}
     spans = documents = read = 0
+    cut = False
     for shard in sorted(taken, key=lambda shard: (shard.file, shard.first_row)):
         texts = source.texts(shard) if spans < SPANS_READ else None
         if texts is None:
@@ -170,12 +174,16 @@ def flagged_words(finished: Finished, source: Input) -> FlaggedWords:
         rows = read_columns(finished.output, shard, ["row", "n_chars", "spans"])
         rows = rows.filter(pc.greater(pc.list_value_length(rows["spans"]), 0))
         for row in rows.to_pylist():
+            cut |= spans + len(row["spans"]) > SPANS_READ
+            row["spans"] = row["spans"][: SPANS_READ - spans]
+            if not row["spans"]:
+                break
             _count(words, row, _reader(texts, row["row"] - shard.first_row), file=shard.file)
             spans += len(row["spans"])
             documents += 1
     order = sorted(words.values(), key=lambda word: (-word.times, -word.documents, word.word))
     several = [word for word in order if word.times > 1]
-    return FlaggedWords(tuple(several[:WORDS_SHOWN]), spans, documents, whole=read == len(flagged))
+    return FlaggedWords(tuple(several[:WORDS_SHOWN]), spans, documents, whole=read == len(flagged) and not cut)
 
 
 def _count(words: dict[str, FlaggedWord], row: dict[str, Any], text: Text, *, file: str) -> None:
@@ -199,7 +207,7 @@ def _count(words: dict[str, FlaggedWord], row: dict[str, Any], text: Text, *, fi
 
 def _reader(texts: pa.Array, at: int) -> Callable[[int, int], str]:
     data = memoryview(texts[at].as_buffer())
-    whole = str(data, "utf-8") if len(data) <= 1 << 20 else None
-    if whole is not None:
-        return lambda start, end: whole[start:end]
-    return lambda start, end: slice_text(data, start, end)
+    if len(data) > LONG_BYTES:
+        return LongText(data)
+    whole = str(data, "utf-8")
+    return lambda start, end: whole[start:end]
