@@ -74,7 +74,8 @@ def main() -> None:
             # In a process of its own: what making it takes is given back.
             _apart(_make, make, corpus, args.corpus, args.text, sizes)
             measured[name] = scan(corpus, model=model, engine=args.engine, unit_mb=sizes.unit, share=share)
-            print(f"done: {name} in {measured[name].seconds:.0f} s", flush=True)
+            peak = measured[name].tree / MB  # said at once, for the next one may be cut off
+            print(f"done: {name} in {measured[name].seconds:.0f} s, peak of the tree {peak:,.0f} MB", flush=True)
     print(report(measured, sizes))
 
 
