@@ -8,8 +8,8 @@ HELP = "Tell what a scan would read: files, units, rows, tokens, time. Reads foo
 CONFIG = ScanConfig
 
 TOKENS_PER_SECOND = {"int8": 10_000.0, "bfloat16": 7_000.0, "float32": 2_500.0}
-"""What --speed assumes of one core with the bundled model, by precision: two server CPUs, of 2023 (the first two) and
-one without AVX-512 (benchmarks/scan.py; README, "How fast")."""
+"""What --speed assumes of one core with the bundled model, by precision: a server CPU of 2023 (README, "How fast"); in
+float32, which `auto` comes to where there is nothing better, one with AVX2 alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
