@@ -1,4 +1,4 @@
-"""What is told while a scan runs, where there is no terminal."""
+"""What is told while a scan runs, on a terminal and where there is none."""
 
 import io
 import threading
