@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from rtdscan.pipeline.config import load_config
-from rtdscan.pipeline.page.settings import ReviewConfig, check_reachable, read_users
+from rtdscan.pipeline.page.address import bind, check_reachable
+from rtdscan.pipeline.page.settings import ReviewConfig, read_users
 from rtdscan.transforms.errors import UserError
 
 HELP = (
@@ -55,11 +56,10 @@ def _review(args: argparse.Namespace) -> None:
             f'rtdscan review needs {" and ".join(missing)}; install it: pip install ".[review]" in rtdscan\'s folder'
         )
     _keep_to_ourselves()
-    from rtdscan.pipeline.page.serving import announce, bind, serve
-
     taken = bind(args.host, args.port)
     try:
         from rtdscan.pipeline.page.blocks import make_page
+        from rtdscan.pipeline.page.serving import announce, serve
 
         page = make_page(config, args.output, login=bool(users))
     except BaseException:

@@ -19,14 +19,12 @@ import pytest
 from corpora import options, run_here, write_corpus
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.pipeline.page.serving import bind, url_of
+from rtdscan.pipeline.page.address import bind, check_reachable, is_loopback, url_of
 from rtdscan.pipeline.page.settings import (
     ReviewConfig,
     UsersSettings,
-    check_reachable,
     clean_name,
     default_reviewer,
-    is_loopback,
     may_enter,
     read_users,
 )

@@ -1,6 +1,7 @@
 """The page of `rtdscan review`: try a sentence, look through a scan, say what its flags are worth. Read in this order:
 
-settings    options, and where the page may be reached and by whom
+settings    options, and who may log in
+address     hosts, ports and URLs: where it may be reached
 trying      the model and its state; one text scored
 plain       our own HTML on a Gradio page
 markup      HTML of texts with marks, tables; whatever comes from a corpus goes through it
@@ -10,5 +11,5 @@ documents   one document with its marks
 judging     verdicts: stored one by one, read as they come
 looking     what one visitor looks at: a query, a page of the list, the next document
 blocks      the Gradio page: tab_try and tab_look on one page
-serving     an HTTP server of our own around it: loopback, headers, port, end
+serving     an HTTP server of our own around it: loopback, headers, end
 """

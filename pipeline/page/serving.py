@@ -1,4 +1,4 @@
-"""An HTTP server around the page: who may ask, what a browser may do with it, which port, and how it ends."""
+"""An HTTP server around the page: who may ask, what a browser may do with it, and how it ends."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from rtdscan.pipeline.page import markup
+from rtdscan.pipeline.page.address import is_loopback, url_of, without_port
 from rtdscan.pipeline.page.blocks import theme
-from rtdscan.pipeline.page.settings import is_loopback, may_enter
-from rtdscan.transforms.errors import UserError
+from rtdscan.pipeline.page.settings import may_enter
 
 HEADERS = {
     # A browser that shows this page asks no other host for anything, whatever the page says. Gradio needs its inline
@@ -52,7 +52,7 @@ class Guarded:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        if self._loopback and not is_loopback(_without_port(host)):
+        if self._loopback and not is_loopback(without_port(host)):
             start = {"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]}
             await send(start)
             return await send({"type": "http.response.body", "body": b"rtdscan review: call this page by localhost\n"})
@@ -63,31 +63,6 @@ class Guarded:
             await send(message)
 
         return await self._app(scope, receive, sending)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take a port before anything heavy is loaded.
-
-    Raises:
-        UserError: It is taken or not ours to take, or there is no such host.
-    """
-    try:
-        kind, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(kind, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UserError(
-            f"--host {host}: {error.strerror or error}; expected a name or address of this machine"
-        ) from error
-    try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-        # Only now: of two programs that bind one port with SO_REUSEADDR the second fails here at the latest.
-        taken.listen(128)
-    except OSError as error:
-        taken.close()
-        why = error.strerror or str(error)
-        raise UserError(f"port {port} of {host}: {why}; choose another with --port, 0 for any that is free") from error
-    return taken
 
 
 def serve(
@@ -157,13 +132,6 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def url_of(host: str, port: int) -> str:
-    """What to type into a browser; for a host that means all addresses, this machine's name."""
-    bare = host.strip("[]")
-    name = socket.gethostname() if bare in ("0.0.0.0", "::") else f"[{bare}]" if ":" in bare else bare
-    return f"http://{name}:{port}/"
-
-
 def announce(url: str, *, output: str | None, as_json: bool) -> None:
     """Say where the page is."""
     if as_json:
@@ -171,8 +139,3 @@ def announce(url: str, *, output: str | None, as_json: bool) -> None:
     else:
         print(f"review: {url}", flush=True)
         print("rtdscan: Ctrl-C ends it", file=sys.stderr, flush=True)
-
-
-def _without_port(host: str) -> str:
-    bracketed, closing, _ = host.rpartition("]")
-    return f"{bracketed}]" if closing else host.rpartition(":")[0] or host

@@ -1,8 +1,7 @@
-"""Options of the page, and who may reach it."""
+"""Options of the page, and who may log in."""
 
 import getpass
 import hmac
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -38,14 +37,6 @@ class ReviewConfig(Section):
     users: UsersSettings = UsersSettings()
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def read_users(settings: UsersSettings) -> dict[str, str]:
     """Names and passwords; empty where none are configured.
 
@@ -79,19 +70,6 @@ def _parsed(text: str, *, where: str) -> dict[str, str]:
     if not users:
         raise UserError(f"{where} names nobody; expected NAME:PASSWORD, one a line")
     return users
-
-
-def check_reachable(host: str, users: Mapping[str, str]) -> None:
-    """Refuse to show a corpus to a whole network without a login.
-
-    Raises:
-        UserError: The host is not loopback, and nobody could log in.
-    """
-    if not is_loopback(host) and not users:
-        raise UserError(
-            f"--host {host}: others could read the corpus; name who may log in, by users.env (an environment variable)"
-            " or users.file in a config file, or leave --host out and reach the page through `ssh -L`"
-        )
 
 
 def may_enter(users: Mapping[str, str], name: str, password: str) -> bool:
