@@ -71,6 +71,12 @@ def write_corpus(path: Path, words: list[str], *, between: str = " ", end: str =
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without matplotlib: a picture takes longer than a run. Only the run of `finished` draws its curves."""
+    monkeypatch.setattr(run_module, "draw_curves", lambda folder: None)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "a.parquet", ENGLISH.split()[:40])
