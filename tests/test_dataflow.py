@@ -57,7 +57,7 @@ def dataflow() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(URL, the jobs that were created)."""
     jobs: list[dict[str, Any]] = []
     server = ThreadingHTTPServer(("localhost", 0), type("Handler", (_Dataflow,), {"jobs": jobs}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://localhost:{server.server_address[1]}", jobs  # by this name Beam takes folders for buckets
     server.shutdown()
 

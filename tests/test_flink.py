@@ -48,7 +48,7 @@ def flink() -> Iterator[tuple[str, dict[str, Any]]]:
         "/jobmanager/config": [{"key": "restart-strategy.type", "value": "fixed-delay"}],
     }
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Flink,), {"answers": answers}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}", answers
     server.shutdown()
 

@@ -338,7 +338,7 @@ def hook() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]]]]:
     server = Quiet(("127.0.0.1", 0), Own)
     server.daemon_threads = True
     server.block_on_close = False
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"127.0.0.1:{server.server_port}", Own.got
     server.shutdown()
     server.server_close()
