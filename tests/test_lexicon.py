@@ -25,7 +25,7 @@ from rtdscan.transforms.lexicon import (
     piece_features,
 )
 from rtdscan.transforms.lexicon_file import read_counts, read_lexicon, write_lexicon
-from rtdscan.transforms.word_hashes import folded, hash_strings, hash_words
+from rtdscan.transforms.word_hashes import character_table, folded, hash_strings, hash_words
 from rtdscan.transforms.words import codepoints, cut_words
 
 WORDS = st.text(st.sampled_from("aAbBcéÉß'’İı語0"), min_size=1, max_size=5)
@@ -70,6 +70,8 @@ def test_folding_of_words() -> None:
     assert folded("DON’T") == "don't"
     assert folded("Straße") == "straße"
     assert folded("İ") == "İ"
+    lower = character_table().lower
+    assert all(chr(lower[code]) == folded(chr(code)) for code in range(0x1F000))
 
 
 def test_features_by_hand() -> None:

@@ -1,6 +1,7 @@
 """Keep packages out of a process that would import them without using them.
 
-`apache_beam.ml.inference` imports torch and scipy wherever they are installed: 260 MB a worker, whichever engine runs.
+Where they are installed, `apache_beam.ml.inference` imports torch and scipy, 250 MB and 3 s a worker whichever engine
+runs, and `apache_beam.typehints` and `pyarrow.dataset` import pandas, 30 MB and 0.4 s.
 """
 
 import sys

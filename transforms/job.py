@@ -22,6 +22,10 @@ class Task(Protocol):
     def run(self) -> str:
         """Identity of this run; notes about killed workers count within one run only."""
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Packages that its workers have no use for, though something may import them (see absent.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -51,8 +55,8 @@ class Job:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Packages that workers of this scan have no use for, though something may import them (see absent.py)."""
-        return ("torch", "transformers", "scipy") if self.settings.engine == "openvino" else ()
+        """See `Task`."""
+        return ("torch", "transformers", "scipy", "pandas") if self.settings.engine == "openvino" else ()
 
     @property
     def scoring(self) -> str:

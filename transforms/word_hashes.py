@@ -100,10 +100,11 @@ def character_table() -> Characters:
     """What is known of characters, made once a process."""
     lower = np.arange(0x110000, dtype=np.uint32)
     classes = np.zeros(0x110000, dtype=np.uint8)
-    for code, character in enumerate(map(chr, range(_CODES))):
-        low = folded(character)
-        lower[code] = ord(low)
-        classes[code] = LETTER * character.isalpha() + UPPER * character.isupper() + DIGIT * (character.isnumeric())
+    characters = list(map(chr, range(_CODES)))
+    lower[:_CODES] = [ord(low) if len(low) == 1 else code for code, low in enumerate(map(str.lower, characters))]
+    lower[ord("’")] = ord("'")
+    for bit, is_one in ((LETTER, str.isalpha), (UPPER, str.isupper), (DIGIT, str.isnumeric)):
+        classes[:_CODES] += np.uint8(bit) * np.fromiter(map(is_one, characters), bool, _CODES)
     classes[0x20000:0x3FFFE] = LETTER
     return Characters(lower, classes)
 

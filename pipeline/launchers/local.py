@@ -24,7 +24,7 @@ from rtdscan.pipeline.launchers.children import settle, start_child
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.absent import keep_out
 from rtdscan.transforms.errors import RtdscanError
-from rtdscan.transforms.job import Job, Task
+from rtdscan.transforms.job import Task
 from rtdscan.transforms.records import Done, WorkUnit
 
 LIST_MB = 4.0
@@ -286,8 +286,7 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
 
 def _serve(pipe: "Connection[Message, Any]") -> None:
     job: Task = pipe.recv()
-    if isinstance(job, Job):
-        keep_out(*job.unused)
+    keep_out(*job.unused)
     from rtdscan.transforms import pace
     from rtdscan.transforms.child import prepare, run_units
 

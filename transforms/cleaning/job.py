@@ -33,6 +33,11 @@ class CleanJob:
     settings: CleanSettings
     step: Step = "clean"
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """See `job.Task`."""
+        return ("pandas",)
+
 
 def hash_fingerprint(job: CleanJob, attributes: str) -> str:
     """What a unit's hashes are made from.
