@@ -77,6 +77,13 @@ def test_two_columns_of_one_name_are_refused():
     assert find_column(schema, "u").path == (2,)
 
 
+def test_a_part_of_the_path_is_no_column():
+    with pytest.raises(UserError, match=r"no column 'source' \(it is part of the path, .*Hive.*\); its columns: t"):
+        get_column(pa.schema([("t", TEXT)]), "source", where="corpus/source=web/x.parquet")
+    with pytest.raises(UserError, match=r"no column 'url'; its columns: t"):
+        get_column(pa.schema([("t", TEXT)]), "url", where="corpus/source=web/x.parquet")
+
+
 def test_binary_is_no_string():
     assert not is_string_like(pa.binary())
     assert not is_string_like(pa.dictionary(pa.int32(), pa.binary()))

@@ -97,6 +97,8 @@ def get_column(schema: pa.Schema, name: str, *, where: str) -> Column:
     if found is None:
         several = list(schema.names).count(name) > 1
         wrong = f"several columns called '{name}'" if several else f"no column '{name}'"
+        if f"/{name}=" in where:
+            wrong += " (it is part of the path, as it will be of OUTPUT: readers with Hive partitioning find it there)"
         raise UserError(f"{where} has {wrong}; its columns: {describe(schema)}")
     return found
 
