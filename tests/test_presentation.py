@@ -100,7 +100,7 @@ def test_ignorable_kinds(kind: str, text: str, hit: list[str], missed: list[str]
     "unit", ["a.", "1.", "(", "<a", "/a", "_", "a@", "`", "www.", "x" * 50, "1:", "a_", "$a(", "&"]
 )
 def test_hostile_texts_match_in_linear_time(kind: str, unit: str) -> None:
-    text = unit * (300_000 // len(unit))
+    text = unit * (100_000 // len(unit))
     assert sum(1 for _ in IGNORABLE[kind].finditer(text)) <= len(text)
 
 

@@ -62,14 +62,15 @@ def test_residues_are_ascending_and_disjoint(text: str) -> None:
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "part",
     ["Ã© ", "<", "<a ", "<a x=1 ", "<a x='", "{{a", "-{", "a{a:a;", "[[a", "[url=",
      'style="', "%20", "=C3", "<!--", "<?php "],
 )  # fmt: skip
 def test_hostile_texts_come_to_an_end(part: str) -> None:
-    """Half a second at most where matching is linear; hours where it is not."""
-    spans = residues(part * 40_000)
+    """A quarter of a second at most where matching is linear; minutes where it is not."""
+    spans = residues(part * 20_000)
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
