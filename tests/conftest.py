@@ -1,4 +1,4 @@
-"""Fixtures of all tests. The environment is set before anything imports torch, tokenizers or the hub."""
+"""Fixtures of all tests. The environment is set before anything imports numpy, torch, tokenizers or the hub."""
 
 import os
 import shutil
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from apache_beam.transforms import userstate
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RTDSCAN_CACHE"] = tempfile.mkdtemp(prefix="rtdscan-tests-")
 
+from apache_beam.transforms import userstate
 from tiny import make_tiny_bundle
 
 # How long an example takes says more about the machine than about the code; pytest's own time-out ends what hangs.

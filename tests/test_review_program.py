@@ -252,6 +252,12 @@ def test_a_port_is_taken_at_once() -> None:
     port = taken.getsockname()[1]
     with pytest.raises(UserError, match=str(port)):
         bind("127.0.0.1", port)
+    script = "import sys\nfrom rtdscan.pipeline.__main__ import main\nstatus = main(sys.argv[1:])\n"
+    script += "print('gradio' in sys.modules)\nsys.exit(status)"
+    command = [sys.executable, "-c", script, "review", "--port", str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert f"port {port} of 127.0.0.1" in done.stderr
     taken.close()
     bind("127.0.0.1", port).close()
 

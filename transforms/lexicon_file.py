@@ -42,7 +42,7 @@ def read_counts(path: Path) -> tuple[pa.Table, int]:
         UserError: It is not a lexicon.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: is not a lexicon that can be read ({' '.join(str(error).split())[:200]})") from error
     total = (table.schema.metadata or {}).get(b"documents", b"")

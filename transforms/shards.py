@@ -59,7 +59,7 @@ def parse_stamp(value: bytes | None) -> Stamp | None:
 def read_shard(path: str) -> pa.Table:
     """All rows of a shard."""
     with storage.open_read(path) as source:
-        return pq.ParquetFile(source).read()
+        return pq.read_table(source, partitioning=None)
 
 
 def write_shard(batch: ScoredBatch, *, output: str) -> None:

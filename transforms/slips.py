@@ -40,7 +40,7 @@ class Slips:
 
         from rtdscan.transforms.corruption.wordlist import WORDS
 
-        wrongs = pq.ParquetFile(WORDS / "misspellings.parquet").read()
+        wrongs = pq.read_table(WORDS / "misspellings.parquet")
         pairs = zip(wrongs["wrong"].to_pylist(), wrongs["right"].to_pylist(), strict=True)
         counts = dict(zip(self.words, self.documents_E.tolist(), strict=True))
         return NearWords.of(counts, total=self.total, corrections=pairs)

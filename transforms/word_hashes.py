@@ -100,6 +100,7 @@ def character_table() -> Characters:
     """What is known of characters, made once a process."""
     lower = np.arange(0x110000, dtype=np.uint32)
     classes = np.zeros(0x110000, dtype=np.uint8)
+    # As `folded` and the methods of str say, but for all of them at once.
     characters = list(map(chr, range(_CODES)))
     lower[:_CODES] = [ord(low) if len(low) == 1 else code for code, low in enumerate(map(str.lower, characters))]
     lower[ord("’")] = ord("'")

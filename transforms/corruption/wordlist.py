@@ -58,7 +58,7 @@ class Frequency:
 @cache
 def frequency() -> Frequency:
     """The 60,000 words that occur in most documents."""
-    table = pq.ParquetFile(WORDS / "frequency.parquet").read()
+    table = pq.read_table(WORDS / "frequency.parquet")
     words = tuple(table["word"].to_pylist())
     return Frequency(
         words=words,
@@ -83,7 +83,7 @@ def common(word: str, within: int = 20_000) -> bool:
 @cache
 def misspellings() -> Mapping[str, tuple[str, ...]]:
     """Right word, lower case -> the ways in which people misspell it."""
-    table = pq.ParquetFile(WORDS / "misspellings.parquet").read()
+    table = pq.read_table(WORDS / "misspellings.parquet")
     wrongs: dict[str, list[str]] = {}
     for right, wrong in zip(table["right"].to_pylist(), table["wrong"].to_pylist(), strict=True):
         wrongs.setdefault(right, []).append(wrong)
@@ -93,7 +93,7 @@ def misspellings() -> Mapping[str, tuple[str, ...]]:
 @cache
 def neighbours() -> Mapping[str, tuple[str, ...]]:
     """Word -> words near to it in the embedding space of the shipped table, nearest first."""
-    table = pq.ParquetFile(WORDS / "neighbours.parquet").read()
+    table = pq.read_table(WORDS / "neighbours.parquet")
     return {
         word: tuple(near.split())
         for word, near in zip(table["word"].to_pylist(), table["near"].to_pylist(), strict=True)
