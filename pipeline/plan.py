@@ -29,9 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Plan, show the summary."""
     from rich.console import Console
 
+    from rtdscan.pipeline.launchers.cores import default_workers
     from rtdscan.pipeline.output import is_output
     from rtdscan.pipeline.planning import render, summarize
-    from rtdscan.pipeline.scanning import current_units, default_workers, plan_input, prepare
+    from rtdscan.pipeline.scanning import current_units, plan_input, prepare
     from rtdscan.transforms.engines import usual_precision
     from rtdscan.transforms.errors import UserError
 

@@ -4,7 +4,6 @@ Plan from the footers, find out which shards are current, scan the rest with a l
 and, last, run.json. A scan that was killed is resumed by running it again.
 """
 
-import os
 import platform
 import sys
 import time
@@ -12,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,12 @@ from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
 from rtdscan.pipeline.contexts import SpanInContext, worst_spans
 from rtdscan.pipeline.gate import judge_run, warn
-from rtdscan.pipeline.launchers.choice import check_runner
+from rtdscan.pipeline.launchers.choice import LOCAL, check_runner
+from rtdscan.pipeline.launchers.cores import default_workers, share_out
 from rtdscan.pipeline.planning import Plan, make_plan
 from rtdscan.pipeline.progress import Meter, metering
 from rtdscan.pipeline.report.writing import check_by, refresh_report
-from rtdscan.pipeline.summary import WORST_SHOWN, Summary, prometheus_text
+from rtdscan.pipeline.summary import WORST_SHOWN, Summary, precision_note, prometheus_text, warnings_of
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
@@ -42,12 +42,6 @@ from rtdscan.transforms.tally import Tally
 
 if TYPE_CHECKING:
     from rtdscan.pipeline.launchers.ray import Cluster
-
-WORKER_GB = 1.5
-"""Memory that `workers: auto` reckons with for each worker process."""
-
-UNKNOWN_WARNING = 0.1
-"""Share of unknown tokens above which the summary doubts that the text is in the model's language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +89,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         units = prepared.plan.units
         stamps = _stamps(output, units)
         pending = [unit for unit in units if not _current(stamps.get(unit.shard), prepared.job, unit)]
+        prepared = _spread(prepared, len(pending), config)
         cluster = held.enter_context(_cluster(prepared, config)) if pending else None
         folder.reopen(output)
         folder.remove_stale(output, prepared.plan.every, bad_files=prepared.plan.bad)
@@ -141,6 +136,18 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
 
 
+def _spread(prepared: Prepared, pending: int, config: ScanConfig) -> Prepared:
+    """Give a worker several cores where there are fewer units than cores. Only with an engine whose numbers do not
+    depend on its threads: a shard must not tell how many others there were to make."""
+    settings = prepared.job.settings
+    is_free = config.runner in LOCAL and settings.engine == "openvino" and "threads" not in config.model_fields_set
+    if not pending or not is_free:
+        return prepared
+    workers, threads = share_out(prepared.workers, units=pending)
+    job = replace(prepared.job, settings=settings.model_copy(update={"threads": threads}))
+    return replace(prepared, job=job, workers=workers)
+
+
 def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:
     """The plan of INPUT with the options of a config."""
     return make_plan(
@@ -158,13 +165,6 @@ def current_units(prepared: Prepared) -> set[str]:
     job, units = prepared.job, prepared.plan.units
     stamps = _stamps(job.output, units)
     return {unit.shard for unit in units if _current(stamps.get(unit.shard), job, unit)}
-
-
-def default_workers() -> int:
-    """Worker processes: a core each, as far as memory goes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return max(1, min(cores, int(memory / WORKER_GB)))
 
 
 def _stamps(output: str, units: Sequence[WorkUnit]) -> dict[str, Stamp]:
@@ -217,7 +217,7 @@ def _run(
         stamp = read_stamp(storage.join(prepared.job.output, done.shard))
         meter.add(stamp.tally if stamp else Tally.zero(), text_bytes=sizes[done.shard])
 
-    if config.runner in ("local", "DirectRunner"):
+    if config.runner in LOCAL:
         from rtdscan.pipeline.launchers.local import run_local
 
         return run_local(pending, prepared.job, workers=prepared.workers, on_done=on_done, on_tokens=meter.read)
@@ -269,9 +269,10 @@ def _finish(
         engine=job.settings.engine,
         precision=job.settings.precision,
         workers=_workers(prepared, config, done),
+        threads=job.settings.threads,
         chosen=prepared.chosen,
-        precision_note=_precision_note(bundle, config),
-        warnings=_warnings(bundle, tally),
+        precision_note=precision_note(bundle, flag=config.thresholds.flag),
+        warnings=warnings_of(bundle, tally),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
         judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring), config, output=job.output),
     )
@@ -304,7 +305,6 @@ def _spans(prepared: Prepared, tally: Tally) -> list[SpanInContext]:
 
 
 def _run_record(prepared: Prepared, *, config: ScanConfig, inputs: Sequence[str], summary: Summary) -> dict[str, Any]:
-
     job = prepared.job
     settings = job.settings.model_dump(mode="json")
     return {
@@ -327,19 +327,3 @@ def _run_record(prepared: Prepared, *, config: ScanConfig, inputs: Sequence[str]
         "summary": summary.to_json(),
         "tally": asdict(summary.tally),
     }
-
-
-def _precision_note(bundle: Bundle, config: ScanConfig) -> str | None:
-    """Which precision flags are meant to have; None where the threshold is not the one that was measured."""
-    measured, wanted = bundle.card.flag_precision, config.thresholds.flag
-    if not measured or (wanted is not None and wanted != bundle.card.thresholds.flag):
-        return None
-    return f"meant to be right {measured['precision']:.0%} of the time ({measured['on']})"
-
-
-def _warnings(bundle: Bundle, tally: Tally) -> tuple[str, ...]:
-    share = tally.metrics()["unknown_share"]
-    if share < UNKNOWN_WARNING:
-        return bundle.warnings
-    doubt = f"{share:.0%} of tokens are outside the model's vocabulary: is the text in the model's language?"
-    return (*bundle.warnings, doubt)

@@ -12,12 +12,16 @@ from rich.text import Text
 
 from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.gate import Judgement, print_judgement
+from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 WORST_SHOWN = 5
 BAD_SHOWN = 10
+
+UNKNOWN_WARNING = 0.1
+"""Share of unknown tokens above which the summary doubts that the text is in the model's language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Summary:
         bad: Files and units that could not be read, with reasons.
         seconds: Wall time of this run.
         tokens_scored: Tokens that the network ran over in this run.
-        model: Name of the bundle; engine, precision, workers: as resolved.
+        model: Name of the bundle; engine, precision, workers, threads of each: as resolved.
         chosen: Why `auto` chose this precision; None where it was given.
         precision_note: What precision the flags are meant to have; None where nobody measured it.
         warnings: What a user should know.
@@ -51,6 +55,7 @@ class Summary:
     engine: str
     precision: str
     workers: int
+    threads: int
     precision_note: str | None
     warnings: tuple[str, ...]
     chosen: str | None = None
@@ -77,6 +82,7 @@ class Summary:
             "precision": self.precision,
             "precision_chosen": self.chosen,
             "workers": self.workers,
+            "threads": self.threads,
             "seconds": round(self.seconds, 3),
             "tokens_scored": self.tokens_scored,
             "units": self.outcomes,
@@ -107,6 +113,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     table.add_row("decisions", decisions or "none")
     table.add_row("scores", f"0 {blocks(tally.scores)} 1   mean {metrics['mean_score']:.4f}")
     workers = f"{summary.workers} worker{'s' if summary.workers != 1 else ''}"
+    workers += f" of {summary.threads} threads" if summary.threads != 1 else ""
     table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {workers}")
     if summary.chosen:
         table.add_row("precision", summary.chosen)
@@ -198,3 +205,20 @@ def _gauge_gates(judgement: Judgement, registry: CollectorRegistry) -> None:
         for name, measure in judgement.drift.items():
             if measure["comparable"] and measure["value"] is not None:
                 drift.labels(name).set(measure["value"])
+
+
+def precision_note(bundle: Bundle, *, flag: float | None) -> str | None:
+    """Which precision flags are meant to have; None where `flag`, if given, is not the threshold that was measured."""
+    measured = bundle.card.flag_precision
+    if not measured or (flag is not None and flag != bundle.card.thresholds.flag):
+        return None
+    return f"meant to be right {measured['precision']:.0%} of the time ({measured['on']})"
+
+
+def warnings_of(bundle: Bundle, tally: Tally) -> tuple[str, ...]:
+    """What a user should know of the model, and of the corpus beside it."""
+    share = tally.metrics()["unknown_share"]
+    if share < UNKNOWN_WARNING:
+        return bundle.warnings
+    doubt = f"{share:.0%} of tokens are outside the model's vocabulary: is the text in the model's language?"
+    return (*bundle.warnings, doubt)

@@ -76,7 +76,7 @@ def make_batch(
     return ids_BT, np.array(lengths, np.int32), weights_BT
 
 
-def start(bundle: Bundle, name: Any, precision: Any, *, seed: int = 0) -> Engine:
+def start(bundle: Bundle, name: Any, precision: Any, *, seed: int = 0, threads: int = 1) -> Engine:
     """An engine; for int8 with ranges of random windows, longer than those that tests run."""
     ranges = None
     if precision == "int8":
@@ -84,7 +84,7 @@ def start(bundle: Bundle, name: Any, precision: Any, *, seed: int = 0) -> Engine
         longest = bundle.config.positions
         meter.forward(*make_batch([min(length, longest) for length in (3, 9, 17, 30, 48, 64, 96, 128)] * 6, seed=seed))
         ranges = Ranges.of(meter.ranges(), network=network_digest(bundle))
-    return load_engine(bundle, engine=name, precision=precision, threads=1, ranges=ranges)
+    return load_engine(bundle, engine=name, precision=precision, threads=threads, ranges=ranges)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(each.values, marks=each.marks) for each in ALL], ids="-".join)
@@ -144,6 +144,49 @@ def test_a_window_gets_the_same_bits_in_any_batch(engine: Engine, data: st.DataO
 def _widen(array_BT: np.ndarray, width: int) -> np.ndarray:
     # Padding is filled with ids and weights that would change something, were they looked at.
     return np.pad(array_BT[:, :width], ((0, 0), (0, max(0, width - array_BT.shape[1]))), constant_values=7)
+
+
+@pytest.mark.parametrize(("name", "precision"), [each for each in ALL if each.values[0] == "openvino"])
+def test_openvino_gives_the_same_bits_with_any_number_of_threads(tiny_bundle: Path, name: str, precision: str) -> None:
+    """The local runner counts on it (scanning._spread)."""
+    bundle = load_bundle(str(tiny_bundle))
+    one, three = (start(bundle, name, precision, threads=threads) for threads in (1, 3))
+    for seed in range(3):
+        lengths = np.random.default_rng(seed).integers(3, 128, 100).tolist()  # 16 and more groups
+        batch = make_batch(lengths, seed=seed)
+        there_BT = np.arange(max(lengths)) < batch[1][:, None]
+        (logits_BT, pooled_BD), (logits_again, pooled_again) = one.forward(*batch), three.forward(*batch)
+        np.testing.assert_array_equal(logits_again[there_BT], logits_BT[there_BT])
+        np.testing.assert_array_equal(pooled_again, pooled_BD)
+
+
+@pytest.mark.parametrize(("told", "raised"), [("could not allocate", MemoryError), ("broke", RuntimeError)])
+def test_openvino_goes_on_after_one_of_several_groups_failed(
+    tiny_bundle: Path, told: str, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = start(load_bundle(str(tiny_bundle)), "openvino", "float32", threads=3)
+    batch = make_batch(list(range(3, 128)))
+    expected = engine.forward(*batch)
+
+    class Failing:
+        """Runs, and says that it failed."""
+
+        def __init__(self, request: Any) -> None:
+            self.request = request
+
+        def start_async(self, *inputs: Any, **named: Any) -> None:
+            self.request.start_async(*inputs, **named)
+
+        def wait(self) -> None:
+            self.request.wait()
+            raise RuntimeError(told)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_requests", [*engine._requests[:2], Failing(engine._requests[2])])
+        with pytest.raises(raised):
+            engine.forward(*batch)
+    for found, before in zip(engine.forward(*batch), expected, strict=True):  # no request is still at work
+        np.testing.assert_array_equal(found, before)
 
 
 def test_shipped_model_in_both_engines_and_alone() -> None:

@@ -40,7 +40,7 @@ def score_pieces(
         chunk,
         engine=engine,
         special=bundle.special,
-        tokens=settings.batch_tokens,
+        tokens=settings.batch_tokens * settings.threads,
         known=known,
         on_tokens=on_tokens,
     )

@@ -77,8 +77,13 @@ class ScoreSettings(Section):
     window: int | None = Field(
         None, ge=8, description="tokens of a window, special tokens included; default: the bundle's, else 128"
     )
-    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, padding included")
-    threads: int = Field(1, ge=1, description="threads of the network in each worker process")
+    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="threads of the network in each worker process; where this is not given and there are fewer units"
+        " than workers, the local runner shares out all cores",
+    )
     thresholds: Thresholds = Thresholds()
     ignore: tuple[Ignorable, ...] = Field(
         (), description="kinds of words that are never flagged; they stay in `candidates`; acts without a rescan"

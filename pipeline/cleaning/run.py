@@ -20,10 +20,10 @@ from rtdscan.pipeline.cleaning import folder
 from rtdscan.pipeline.cleaning.marks import marks_by_unit, write_duplicates
 from rtdscan.pipeline.cleaning.plan import CleanPlan, make_plan
 from rtdscan.pipeline.cleaning.summary import CleanSummary
+from rtdscan.pipeline.launchers.cores import default_workers
 from rtdscan.pipeline.options import resolved
 from rtdscan.pipeline.output import READERS, RUN, read_run
 from rtdscan.pipeline.progress import Meter, metering
-from rtdscan.pipeline.scanning import default_workers
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.cleaning.files import CleanStamp, marks_digest, read_clean_stamp, read_fingerprint
 from rtdscan.transforms.cleaning.job import CleanJob, clean_fingerprint, hash_fingerprint, hashes_path

@@ -27,7 +27,7 @@ class EvaluateConfig(Section):
     engine: EngineName = Field("auto", description="what runs the network")
     precision: Precision = Field("auto", description="number format of the network's arithmetic")
     window: int | None = Field(None, ge=8, description="tokens of a window; default: the bundle's")
-    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, padding included")
+    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one for each core")
     draws: int = Field(200, ge=0, description="bootstrap draws for the 95 % intervals; 0: no intervals")
     dictionary: str = Field(
@@ -42,7 +42,7 @@ class CalibrateConfig(Section):
     engine: EngineName = Field("auto", description="what runs the network")
     precision: Precision = Field("auto", description="number format of the network's arithmetic")
     window: int | None = Field(None, ge=8, description="tokens of a window; default: the bundle's")
-    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, padding included")
+    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one for each core")
     precisions: tuple[Rate, ...] = Field((0.5, 0.8, 0.9, 0.95), description="precisions to find a threshold for")
     ridge: float = Field(

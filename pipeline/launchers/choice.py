@@ -7,6 +7,9 @@ from rtdscan.pipeline.config import ScanConfig
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import UserError
 
+LOCAL = ("local", "DirectRunner")
+"""Runners that use the cores of this machine."""
+
 
 def check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequence[str]) -> None:
     """See that `runner` is there and that its options fit.
@@ -21,7 +24,7 @@ def check_runner(config: ScanConfig, beam_args: Sequence[str], *, paths: Sequenc
     """
     if config.runner == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("runner ray: the package ray is not installed; pip install 'rtdscan[ray]'")
-    if config.runner not in ("local", "DirectRunner", "ray"):
+    if config.runner not in (*LOCAL, "ray"):
         storage.import_beam()
         from rtdscan.pipeline.launchers.submission import check_submission
 

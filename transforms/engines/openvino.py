@@ -1,29 +1,26 @@
-"""ELECTRA on OpenVINO, for CPUs. Such a worker imports neither torch nor transformers.
+"""Runs ELECTRA on OpenVINO, for CPUs. Such a worker imports neither torch nor transformers.
 
-Key: B windows, T tokens of the longest window, n windows that run together, W their width, D hidden, H heads.
+Key: B windows, T tokens of the longest window, n windows that run together, W their width, D hidden.
 
 The graph is built here from the checkpoint's tensors, which takes as long as reading a converted file would, so none is
 kept. Windows run with others of the same width, a multiple of `STEP`: their numbers can't depend on what else is in the
 batch, little is padded, and OpenVINO, which prepares kernels for each new shape (3 to 5 ms), meets few of them.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.electra import ElectraShape, Network
-from rtdscan.transforms.engines.quantised import COPIES, InputMap, Ranges, input_of, input_sizes, map_input, quantise
+from rtdscan.transforms.electra import Network
+from rtdscan.transforms.engines.openvino_graph import Int8Layers, Linear, build_model, exact_linear, ops, ov
+from rtdscan.transforms.engines.quantised import Ranges, input_of, input_sizes
 from rtdscan.transforms.errors import EngineError
-
-# Importing openvino tells a web service that it was imported, unless this package is missing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino as ov  # noqa: E402
-from openvino import opset13 as ops  # noqa: E402
 
 STEP = 16
 """Widths are multiples of this many tokens: a register of float32, and what attention kernels handle without a rest."""
@@ -34,16 +31,6 @@ here). Per CPU second int8 ran 5 % more tokens of the bundled model than with 40
 
 _HINTS = {"float32": ("f32",), "bfloat16": ("bf16",), "int8": ("bf16", "f32")}
 """What runs all that is not a linear layer of int8: attention, norms, activations; the first that this CPU has."""
-
-Linear = Callable[[Any, str], Any]
-"""Rows and a linear layer's name -> its output."""
-
-_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "gelu": partial(ops.gelu, approximation_mode="erf"),
-    "gelu_new": partial(ops.gelu, approximation_mode="tanh"),
-    "gelu_pytorch_tanh": partial(ops.gelu, approximation_mode="tanh"),
-    "relu": ops.relu,
-}
 
 
 class OpenVinoEngine:
@@ -57,7 +44,7 @@ class OpenVinoEngine:
         Args:
             bundle: The model.
             precision: "float32", "bfloat16" or "int8".
-            threads: Threads of this engine.
+            threads: So many groups of windows run at a time, each in one thread: no number depends on it.
             ranges: For int8.
 
         Raises:
@@ -73,51 +60,99 @@ class OpenVinoEngine:
         if precision == "int8":
             if ranges is None:
                 raise EngineError("engine openvino: int8 needs ranges of activations, but none were given")
-            linear = _Int8Layers(weights, ranges.inputs(shape))
+            linear = Int8Layers(weights, ranges.inputs(shape))
         model = build_model(weights, shape, embedding_layer=bundle.embedding_layer, linear=linear)
-        compiled = compile_model(model, precision=precision, threads=threads)
+        compiled = compile_model(model, precision=precision, threads=threads, streams=threads)
         if precision == "int8":
             mapped = input_sizes(shape)
             names = (name.removesuffix(".weight") for name in weights if name.endswith(".weight"))
             _check_int8(compiled, expected=sum(input_of(name) in mapped for name in names))
-        self._request: Any = compiled.create_infer_request()
+        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
 
     def forward(
         self, ids_BT: NDArray[np.int32], lengths_B: NDArray[np.int32], weights_BT: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the network on a batch; see `Engine.forward`."""
-        if self._request is None:
+        if not self._requests:
             raise EngineError("engine openvino: was closed")
         if len(lengths_B) and lengths_B.max() > self._positions:
             raise ValueError(f"a window of {lengths_B.max()} tokens; the network has {self._positions} positions")
         logits_BT = np.zeros(ids_BT.shape, np.float32)
         pooled_BD = np.zeros((len(ids_BT), self.dims), np.float32)
         widths_B = np.minimum(-(-lengths_B // STEP) * STEP, self._positions)
-        for width, rows_n in _alike(widths_B):
-            kept = min(width, ids_BT.shape[1])
-            there_nW = np.arange(width) < lengths_B[rows_n, None]
-            ids_nW, weights_nW = np.zeros(there_nW.shape, np.int32), np.zeros(there_nW.shape, np.float32)
-            ids_nW[:, :kept], weights_nW[:, :kept] = ids_BT[rows_n, :kept], weights_BT[rows_n, :kept]
-            logits_nW, hidden_nWD = self._infer(np.where(there_nW, ids_nW, 0), there_nW)
-            logits_BT[rows_n, :kept] = logits_nW[:, :kept]
+        groups = (_lay_out(rows_n, width, ids_BT, lengths_B, weights_BT) for width, rows_n in _alike(widths_B))
+        for group, logits_nW, hidden_nWD in self._infer(groups):
+            kept = min(logits_nW.shape[1], ids_BT.shape[1])
+            logits_BT[group.rows_n, :kept] = logits_nW[:, :kept]
             # Not a matrix product: numpy's would start threads of its own.
-            pooled_BD[rows_n] = np.einsum("nw,nwd->nd", np.where(there_nW, weights_nW, 0), hidden_nWD)
+            pooled_BD[group.rows_n] = np.einsum("nw,nwd->nd", group.weights_nW, hidden_nWD)
         return logits_BT, pooled_BD
 
     def close(self) -> None:
         """Give back the network's memory."""
-        self._request = None
+        self._requests = []
 
-    def _infer(self, ids_nW: NDArray[np.int32], there_nW: NDArray[np.bool_]) -> tuple[Any, Any]:
-        """Logits and hidden states; both are only good until the next call."""
-        mask_n11W = np.where(there_nW, np.float32(0), np.float32(-np.inf))[:, None, None, :]
+    def _infer(self, groups: Iterable["_Group"]) -> Iterator[tuple["_Group", Any, Any]]:
+        """Each group with its logits and hidden states, in order; both are only good until the next."""
+        free, running = list(self._requests), deque[tuple[_Group, Any]]()
         try:
-            results = self._request.infer([ids_nW, mask_n11W], share_inputs=True, share_outputs=True)
-        except RuntimeError as error:
-            if "alloc" in str(error):  # OpenVINO has no type of its own for it
-                raise MemoryError(f"{ids_nW.size} tokens at once are too many for this machine") from error
-            raise
-        return results[0], results[1]
+            for group in groups:
+                if not free:
+                    yield _finished(*running[0])
+                    free.append(running.popleft()[1])
+                request = free.pop()
+                request.start_async([group.ids_nW, group.mask_n11W], share_inputs=True)
+                running.append((group, request))
+            while running:
+                yield _finished(*running[0])
+                running.popleft()
+        finally:  # where one failed the others are still at work
+            for _, request in running:
+                with suppress(RuntimeError):
+                    request.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Windows of one width that run together.
+
+    Attributes:
+        rows_n: Their rows in the batch.
+        ids_nW: Token ids, 0 past a window's length.
+        weights_nW: What each token counts, 0 past a window's length.
+        mask_n11W: 0, past a window's length -inf.
+    """
+
+    rows_n: NDArray[np.int64]
+    ids_nW: NDArray[np.int32]
+    weights_nW: NDArray[np.float32]
+    mask_n11W: NDArray[np.float32]
+
+
+def _lay_out(
+    rows_n: NDArray[np.int64],
+    width: int,
+    ids_BT: NDArray[np.int32],
+    lengths_B: NDArray[np.int32],
+    weights_BT: NDArray[np.float32],
+) -> _Group:
+    kept = min(width, ids_BT.shape[1])
+    there_nW = np.arange(width) < lengths_B[rows_n, None]
+    ids_nW, weights_nW = np.zeros(there_nW.shape, np.int32), np.zeros(there_nW.shape, np.float32)
+    ids_nW[:, :kept], weights_nW[:, :kept] = ids_BT[rows_n, :kept], weights_BT[rows_n, :kept]
+    mask_nW = np.where(there_nW, np.float32(0), np.float32(-np.inf))
+    return _Group(rows_n, np.where(there_nW, ids_nW, 0), np.where(there_nW, weights_nW, 0), mask_nW[:, None, None, :])
+
+
+def _finished(group: _Group, request: Any) -> tuple[_Group, Any, Any]:
+    """Wait for a group's numbers."""
+    try:
+        request.wait()
+    except RuntimeError as error:
+        if "alloc" in str(error):  # OpenVINO has no type of its own for it
+            raise MemoryError(f"{group.ids_nW.size} tokens at once are too many for this machine") from error
+        raise
+    return group, request.get_output_tensor(0).data, request.get_output_tensor(1).data
 
 
 def _alike(widths_B: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -128,8 +163,15 @@ def _alike(widths_B: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]
         yield from ((width, rows_n[at : at + most]) for at in range(0, len(rows_n), most))
 
 
-def compile_model(model: Any, *, precision: str, threads: int) -> Any:
+def compile_model(model: Any, *, precision: str, threads: int, streams: int = 1) -> Any:
     """Prepare a graph for this CPU.
+
+    Args:
+        model: The graph.
+        precision: "float32", "bfloat16" or "int8".
+        threads: Of all requests together.
+        streams: Requests that run at a time. Several threads of one request share out its sums, which changes its
+            numbers.
 
     Raises:
         EngineError: OpenVINO would run another precision.
@@ -142,7 +184,7 @@ def compile_model(model: Any, *, precision: str, threads: int) -> Any:
     options = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": streams,
         # Pinned, the engines of all worker processes would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
@@ -151,41 +193,6 @@ def compile_model(model: Any, *, precision: str, threads: int) -> Any:
     if runs != hint:
         raise EngineError(f"engine openvino: was asked for {precision}, but would run {runs} on this CPU")
     return compiled
-
-
-def build_model(weights: dict[str, NDArray[Any]], shape: ElectraShape, *, embedding_layer: int, linear: Linear) -> Any:
-    """The graph of an ELECTRA discriminator.
-
-    Args:
-        weights: As `electra.read_weights` gives them.
-        shape: Of the network.
-        embedding_layer: Whose hidden states are the second result: 0 the embeddings, 1 the first layer …, -1 the last.
-        linear: Makes linear layers.
-
-    Returns:
-        An openvino.Model: ids_BT int32 and mask_B11T float32 (0 or -inf, added to attention scores) to logits_BT and
-        hidden_BTD, for any B and T.
-    """
-    norm = partial(_norm, weights, shape.epsilon)
-    act = _ACTIVATIONS[shape.activation]
-    ids_BT = ops.parameter([-1, -1], np.int32, name="ids")
-    mask_B11T = ops.parameter([-1, 1, 1, -1], np.float32, name="mask")
-    hidden_BTD = norm(_embed(ids_BT, weights), "embeddings.LayerNorm")
-    if shape.embedding != shape.dims:
-        hidden_BTD = linear(hidden_BTD, "embeddings_project")
-    states = [hidden_BTD]
-    for number in range(shape.layers):
-        name = f"encoder.layer.{number}"
-        attended_BTD = _attend(hidden_BTD, mask_B11T, linear, f"{name}.attention.self", shape)
-        attended_BTD = linear(attended_BTD, f"{name}.attention.output.dense")
-        hidden_BTD = norm(ops.add(hidden_BTD, attended_BTD), f"{name}.attention.output.LayerNorm")
-        inner = act(linear(hidden_BTD, f"{name}.intermediate.dense"))
-        hidden_BTD = norm(ops.add(hidden_BTD, linear(inner, f"{name}.output.dense")), f"{name}.output.LayerNorm")
-        states.append(hidden_BTD)
-    head_BTD = act(linear(hidden_BTD, "discriminator_predictions.dense"))
-    logits_BT1 = linear(head_BTD, "discriminator_predictions.dense_prediction")
-    results = [ops.result(ops.squeeze(logits_BT1, _ints(-1))), ops.result(states[embedding_layer])]
-    return ov.Model(results, [ids_BT, mask_B11T], "electra")
 
 
 def watch_inputs(bundle: Network, *, threads: int) -> Any:
@@ -206,72 +213,6 @@ def watch_inputs(bundle: Network, *, threads: int) -> Any:
     return compile_model(watching, precision="float32", threads=threads).create_infer_request()
 
 
-def _embed(ids_BT: Any, weights: dict[str, NDArray[Any]]) -> Any:
-    words = ops.constant(weights["embeddings.word_embeddings.weight"])  # as stored: float16 is half the size
-    # All tokens are of type 0: its row is added to the positions here once.
-    types = _float32(weights["embeddings.token_type_embeddings.weight"])
-    positions = _float32(weights["embeddings.position_embeddings.weight"]) + types[0]
-    zero, one = ops.constant(np.int32(0)), ops.constant(np.int32(1))
-    width = ops.gather(ops.shape_of(ids_BT, "i32"), one, zero)
-    positions_TE = ops.gather(ops.constant(positions), ops.range(zero, width, one, "i32"), zero)
-    return ops.add(ops.convert(ops.gather(words, ids_BT, zero), "f32"), positions_TE)
-
-
-def _attend(hidden_BTD: Any, mask_B11T: Any, linear: Linear, name: str, shape: ElectraShape) -> Any:
-    split, swap = _ints(0, 0, shape.heads, shape.dims // shape.heads), _ints(0, 2, 1, 3)
-    query, key, value = (
-        ops.transpose(ops.reshape(linear(hidden_BTD, f"{name}.{part}"), split, True), swap)
-        for part in ("query", "key", "value")
-    )
-    attended = ops.scaled_dot_product_attention(query, key, value, mask_B11T)
-    return ops.reshape(ops.transpose(attended, swap), _ints(0, 0, shape.dims), True)
-
-
-def exact_linear(weights: dict[str, NDArray[Any]], rows: Any, name: str) -> Any:
-    """A linear layer as the checkpoint has it."""
-    matrix, bias = (ops.constant(_float32(weights[f"{name}.{part}"])) for part in ("weight", "bias"))
-    return ops.add(ops.matmul(rows, matrix, False, True), bias)
-
-
-class _Int8Layers:
-    """Makes linear layers of int8, where their input has a range."""
-
-    def __init__(self, weights: dict[str, NDArray[Any]], ranges: dict[str, NDArray[np.float32]]) -> None:
-        self._weights = weights
-        self._mapped: dict[str, Any] = {}
-        self._maps: dict[str, InputMap] = {}
-        for name, range_3C in ranges.items():
-            readers = [n for n in weights if n.endswith(".weight") and input_of(n.removesuffix(".weight")) == name]
-            weight_OC = np.concatenate([_float32(weights[reader]) for reader in readers])
-            inner = name.endswith(".output.dense") and ".attention." not in name
-            self._maps[name] = map_input(range_3C, weight_OC, copies=COPIES if inner else 0)
-
-    def __call__(self, rows: Any, name: str) -> Any:
-        source = input_of(name)
-        if source not in self._maps:
-            return exact_linear(self._weights, rows, name)
-        mapped = self._maps[source]
-        layer = quantise(_float32(self._weights[f"{name}.weight"]), _float32(self._weights[f"{name}.bias"]), mapped)
-        # What the next layer wants copied is computed twice: in the graph, copying would cost more.
-        after = self._maps.get(name.replace(".intermediate.dense", ".output.dense")) if "intermediate" in name else None
-        chosen = slice(None) if after is None else after.channel_J
-        weight = ops.multiply(
-            ops.convert(ops.constant(layer.weight_OJ[chosen]), "f32"), ops.constant(layer.scale_O[chosen][:, None])
-        )
-        product = ops.matmul(self._input(rows, source), weight, False, True)
-        return ops.add(product, ops.constant(layer.bias_O[chosen]))
-
-    def _input(self, rows: Any, name: str) -> Any:
-        """Rows mapped to [-1, 1] and rounded to 8 bits; once for all that read them."""
-        if name not in self._mapped:
-            mapped, channel_J = self._maps[name], self._maps[name].channel_J
-            scaled = ops.multiply(rows, ops.constant((1 / mapped.half_C)[channel_J]))
-            moved = ops.add(scaled, ops.constant((-mapped.centre_C / mapped.half_C)[channel_J]))
-            low, high = ops.constant(np.float32(-1)), ops.constant(np.float32(1))
-            self._mapped[name] = ops.fake_quantize(moved, low, high, low, high, 256)
-        return self._mapped[name]
-
-
 def _check_int8(compiled: Any, *, expected: int) -> None:
     """See that OpenVINO does what it was asked for: it says nothing where it does not."""
     infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
@@ -285,16 +226,3 @@ def _check_int8(compiled: Any, *, expected: int) -> None:
         raise EngineError(
             "engine openvino: int8 would be wrong with this version of OpenVINO; choose another precision"
         )
-
-
-def _norm(weights: dict[str, NDArray[Any]], epsilon: float, rows: Any, name: str) -> Any:
-    scale, bias = (ops.constant(_float32(weights[f"{name}.{part}"])) for part in ("weight", "bias"))
-    return ops.add(ops.multiply(ops.mvn(rows, _ints(-1), True, epsilon, "INSIDE_SQRT"), scale), bias)
-
-
-def _ints(*values: int) -> Any:
-    return ops.constant(np.array(values, np.int32))
-
-
-def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    return array.astype(np.float32)
