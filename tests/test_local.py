@@ -262,6 +262,27 @@ def test_what_goes_wrong_in_the_graph_comes_back_in_one_line(
         run_units([make_unit("write 1")], job)
 
 
+def test_a_worker_that_is_killed_leaves_no_temporary_folder(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at in the midst of a unit, when it may be killed."""
+    from rtdscan.transforms.child import run_units
+
+    there: list[list[Path]] = []
+
+    def look(*_: object) -> None:
+        there.append(list(tmp_path.glob("temporary/*")))
+        raise EngineError("seen")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("rtdscan.transforms.attempts.begin", look)
+    monkeypatch.setattr("rtdscan.transforms.infer.ScorerHandler.load_model", lambda handler: handler)
+    with pytest.raises(RtdscanError, match="seen"):
+        run_units([make_unit("write 1")], job)
+    assert there == [[]]
+
+
 def test_an_error_ends_the_scan_with_its_message(job: Job) -> None:
     units = [make_unit(f"{'error' if at == 5 else 'write'} {at}") for at in range(40)]
     with pytest.raises(EngineError, match="the engine stopped working"):

@@ -4,6 +4,7 @@ What is run over the units is up to the job that it is given: see `graph_of`. On
 RunInference brings torch along, which a cleaning has no use for (4 s and 0.3 GB a process).
 """
 
+import os
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -86,6 +87,8 @@ def run_units(
 def _run(units: Sequence[WorkUnit], job: Task, run: str) -> None:
     # Named in full: `DirectRunner` would first try to download another engine.
     with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+        # For artifacts of other languages, of which there are none; a worker that is killed would leave it behind.
+        os.rmdir(pipeline.local_tempdir)
         (
             pipeline
             | "Units" >> beam.Create(list(units), reshuffle=False)  # pcoll: WorkUnit
