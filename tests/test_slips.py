@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.near import FEATURES, LONGEST, _letters, _letters_of
+from rtdscan.transforms.one_slip import Shortened
 from rtdscan.transforms.slips import NONE, WEIGHTS, Slips
 
 COUNTS = {"the": 900, "house": 90, "horse": 30, "received": 60, "zebra": 1}
@@ -62,13 +64,50 @@ def test_a_name_is_compared_with_words_one_slip_away(word: str) -> None:
         for near in SLIPS.near.near(word)
         if near.features[0] * math.sqrt(len(word)) < 1.5 and " " not in near.text
     ]
-    assert SLIPS.of_name(word) == pytest.approx(max([NONE, *one_away]) - NONE)
+    assert SLIPS.of_names([word])[0] == pytest.approx(max([NONE, *one_away]) - NONE)
 
 
 def test_a_name_that_is_a_known_slip() -> None:
-    assert SLIPS.of_name("Recieved") == SLIPS.of("recieved") > 0
-    assert SLIPS.of_name("Hoise") == SLIPS.of("hoise") > 0
-    assert SLIPS.of_name("Hxisz") == 0.0
+    received, hoise, other = SLIPS.of_names(["Recieved", "Hoise", "Hxisz"])
+    assert received == SLIPS.of("recieved") > 0
+    assert hoise == SLIPS.of("hoise") > 0
+    assert other == 0.0
+
+
+@given(st.lists(st.text("HhousetTec' 好", max_size=8), max_size=8))
+def test_names_together_are_as_names_alone(words: list[str]) -> None:
+    fresh = Slips(SLIPS.words, SLIPS.documents_E, SLIPS.total)
+    assert fresh.of_names(words) == [SLIPS.of_names([word])[0] for word in words]
+
+
+def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtdscan.transforms.slips.REMEMBERED", 4)
+    slips = Slips(list(COUNTS), np.array(list(COUNTS.values())), 1000)
+    words = [f"{letter}ouse" for letter in "abcdefg"]
+    for first in range(6):
+        assert slips.of_names(words[first : first + 2]) == SLIPS.of_names(words[first : first + 2])
+        assert len(slips._names) <= 4
+    assert slips.of_names(words) == SLIPS.of_names(words), "more at once than are remembered"
+
+
+WORD = st.text("abcé'", max_size=6)
+
+
+@given(st.lists(WORD, max_size=20), st.lists(WORD, max_size=6))
+def test_no_word_one_slip_away_is_missed(listed: list[str], words: list[str]) -> None:
+    near = Shortened.of(listed).near(words)
+    for at, word in enumerate(words):
+        assert {number for number, other in enumerate(listed) if OSA.distance(word, other) <= 1} <= {
+            number for asked, number in near if asked == at
+        }
+
+
+def test_few_others_are_found() -> None:
+    listed = ["house", "horse", "hours", "mouse", "souse", "our"]
+    assert Shortened.of(listed).near(["house", "huose", "xyz"]) == {
+        *((0, number) for number in (0, 1, 2, 3, 4)),  # "hours" is two slips away: both become "hous"
+        *((1, number) for number in (0, 1)),
+    }
 
 
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=5))

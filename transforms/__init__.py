@@ -16,9 +16,10 @@ windows      tokens -> token windows, and which of them owns a token
 batches      windows -> padded batches under a token budget; order can be restored
 electra      the shape and the weights of an ELECTRA checkpoint
 fetch        models from elsewhere -> a local directory
+word_hashes  a number for each word of many texts, without making strings
+one_slip     which words of a list may be one slip away from others
 near         words near in letters to one that was written
 slips        whether an unlisted word may be a slip of a listed one
-word_hashes  a number for each word of many texts, without making strings
 lexicon      what a word tells without its context; a frozen list of how rare words are
 lexicon_file    the same as a file
 bundle       a model directory: weights, tokenizer, calibration, card

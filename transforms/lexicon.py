@@ -10,8 +10,9 @@ Two words with a space between are listed, too, where they are listed as one as 
 Shapes: C characters, W words, E entries of a lexicon, F features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def lexical_features(
         columns["unlisted"] = lambda: spelled_W & (entry_W < 0)
         columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, small_W=small_W)
         name_W = spelled_W & (entry_W < 0) & title_W
-        columns["slip_title"] = lambda: _each(lexicon.slips.of_name, codes_C, start_W, end_W, chosen_W=name_W)
+        columns["slip_title"] = lambda: _each(lexicon.slips.of_names, codes_C, start_W, end_W, chosen_W=name_W)
         columns["seam"] = lambda: _seams(lexicon, hashes, codes_C, start_W, end_W, opening_W=opening_W)
     feature_WF = np.zeros((len(start_W), len(names)))
     for at, name in enumerate(names):
@@ -170,21 +171,23 @@ def _slips(
     if lexicon.slip_E is not None and len(lexicon.slip_E):
         known_W = small_W & (entry_W >= 0)
         slip_W[known_W] = lexicon.slip_E[entry_W[known_W]]
-    return slip_W + _each(lexicon.slips.of, codes_C, start_W, end_W, chosen_W=small_W & ~known_W)
+    tell = partial(map, lexicon.slips.of)
+    return slip_W + _each(tell, codes_C, start_W, end_W, chosen_W=small_W & ~known_W)
 
 
 def _each(
-    tell: Callable[[str], float],
+    tell: Callable[[list[str]], Iterable[float]],
     codes_C: NDArray[np.uint32],
     start_W: NDArray[np.integer[Any]],
     end_W: NDArray[np.integer[Any]],
     *,
     chosen_W: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """What is told of each of the chosen words as a string; 0 of others."""
+    """What is told of the chosen words as strings; 0 of others."""
+    spans = zip(start_W[chosen_W].tolist(), end_W[chosen_W].tolist(), strict=True)
+    words = [codes_C[start:end].tobytes().decode("utf-32-le", "surrogatepass") for start, end in spans]
     told_W = np.zeros(len(start_W))
-    for at in np.flatnonzero(chosen_W).tolist():
-        told_W[at] = tell(codes_C[start_W[at] : end_W[at]].tobytes().decode("utf-32-le", "surrogatepass"))
+    told_W[chosen_W] = np.fromiter(tell(words), np.float64, len(words))
     return told_W
 
 

@@ -8,11 +8,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rtdscan.transforms.one_slip import Shortened
 
 FEATURES = ("distance", "first", "apostrophe", "doubled", "vowels", "letters", "listed", "split", "rarity")
 """What tells how likely somebody wrote one for the other, in the order of `Near.features`:
@@ -117,23 +119,46 @@ class NearWords:
         found.discard(written)
         return [self.compare(written, text) for text in sorted(found)]
 
-    def best(self, written: str, weights: Sequence[float], *, least: float, one_slip: bool = False) -> float:
+    def best(self, written: str, weights: Sequence[float], *, least: float) -> float:
         """The largest sum of `weights` times features of the words near to a single word; `least` where none is larger.
 
-        The same as over all of `near`, with fewer comparisons: from slips and rarity follows what the rest may add.
-        With `one_slip` as over those one slip away and the known corrections.
+        The same as over all of `near`, with fewer comparisons.
         """
         written = folded(written)
         if not self.comparable(written):
             return least
+        first = {*self.corrections.get(written, ()), *self._split(written)}
+        return self._best(written, weights, first=first, away=self._slips_away(written), least=least)
+
+    def best_one_slip_away(self, written: Sequence[str], weights: Sequence[float], *, least: float) -> list[float]:
+        """The same of many words, each as over those one slip away from it and its known corrections."""
+        words = [folded(word) for word in written]
+        asked = [at for at, word in enumerate(words) if self.comparable(word)]
+        away = self._one_slip_away([words[at] for at in asked])
+        best = [least] * len(words)
+        for at, near in zip(asked, away, strict=True):
+            first = {*self.corrections.get(words[at], ())}
+            best[at] = self._best(words[at], weights, first=first, away=near, least=least)
+        return best
+
+    def _best(
+        self,
+        written: str,
+        weights: Sequence[float],
+        *,
+        first: set[str],
+        away: Sequence[tuple[int, str]],
+        least: float,
+    ) -> float:
+        """Over the words `first`, and those so many slips away: from these and rarity follows what the rest may add."""
         by_name = dict(zip(FEATURES, weights, strict=True))
         alike = [by_name[name] for name in ALIKE]
         bonus = sum(max(weight, 0.0) for weight in alike)
-        first = {*self.corrections.get(written, ()), *(() if one_slip else self._split(written))} - {written}
+        first = first - {written}
         best = max((self._score(written, text, weights) for text in first), default=least)
         found = [
             (by_name["distance"] * slips / len(written) ** 0.5 + by_name["rarity"] * self.rarity[text], text)
-            for slips, text in (self._within(written, 1) if one_slip else self._slips_away(written))
+            for slips, text in away
             if text != written and text not in first
         ]
         for score, text in sorted(found, reverse=True):
@@ -173,6 +198,22 @@ class NearWords:
         letters_E = letters_E[near_E]
         gone_E, new_E = np.bitwise_count(own & ~letters_E), np.bitwise_count(letters_E & ~own)
         return _distances(word, self.word_E[near_E[(gone_E <= slips) & (new_E <= slips)] + first], most=slips)
+
+    def _one_slip_away(self, words: Sequence[str]) -> list[list[tuple[int, str]]]:
+        """Listed words one slip away from each of these, or equal, with the number of slips."""
+        from rapidfuzz.distance import OSA
+
+        away: list[list[tuple[int, str]]] = [[] for _ in words]
+        for at, listed in self._shortened.near(words):
+            text = self.word_E[listed]
+            slips = OSA.distance(words[at], text, score_cutoff=1)
+            if slips <= 1:
+                away[at].append((slips, text))
+        return away
+
+    @cached_property
+    def _shortened(self) -> Shortened:
+        return Shortened.of(self.word_E)
 
     def _split(self, word: str) -> list[str]:
         halves = ((word[:at], word[at:]) for at in range(1, len(word)))

@@ -53,18 +53,25 @@ class Slips:
         """
         return self._remembered(folded(word))
 
-    def of_name(self, word: str) -> float:
-        """The same of an unlisted word that may be a name: a slip of words one slip away alone. Names are near to much
-        else that is two or three slips away, and there are many of them: this takes a third of the time."""
-        return self._names(folded(word))
+    def of_names(self, words: Sequence[str]) -> list[float]:
+        """The same of unlisted words that may be names: slips of words one slip away alone. Names are near to much else
+        that is two or three slips away, and there are many of them: together they take a twentieth of the time."""
+        names, known = list(map(folded, words)), self._names
+        new = sorted(set(names) - known.keys())
+        if len(known) + len(new) > REMEMBERED:
+            known.clear()
+            new = sorted(set(names))
+        best = self.near.best_one_slip_away(new, WEIGHTS, least=NONE)
+        known.update((name, score - NONE) for name, score in zip(new, best, strict=True))
+        return [known[name] for name in names]
 
     @cached_property
     def _remembered(self) -> Callable[[str], float]:
         return lru_cache(REMEMBERED)(self._of)
 
     @cached_property
-    def _names(self) -> Callable[[str], float]:
-        return lru_cache(REMEMBERED)(lambda word: self.near.best(word, WEIGHTS, least=NONE, one_slip=True) - NONE)
+    def _names(self) -> dict[str, float]:
+        return {}
 
     def _of(self, word: str) -> float:
         unlisted = float(np.log(self.total + 2))
