@@ -21,7 +21,7 @@ from rtdscan.transforms.records import Done
 corpus, output, model, engine = sys.argv[1:]
 config = ScanConfig(model=model, engine=engine, precision="float32", unit={"text_mb": 1.0})
 prepared = prepare([corpus], output, config)
-HEAVY = ("torch", "transformers", "scipy", "pandas", "apache_beam")
+HEAVY = ("torch", "transformers", "scipy", "pandas", "apache_beam", "pymongo", "bson", "openvino.tools.ovc")
 print("launcher", [name for name in HEAVY if name in sys.modules])
 class Pipe:
     told = [prepared.job, list(prepared.plan.units)]
@@ -64,10 +64,14 @@ def test_a_worker_with_openvino_loads_no_torch_and_the_launcher_neither(
 def test_what_is_kept_out_looks_as_if_it_were_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     assert importlib.util.find_spec("wave") is not None
-    keep_out("wave", "sndhdr")
+    keep_out("wave", "sndhdr", "xml.sax")
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     with pytest.raises(ImportError, match="No module named 'wave'"):
         importlib.import_module("wave")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("wave.part")
+    monkeypatch.delitem(sys.modules, "xml.sax", raising=False)
+    with pytest.raises(ImportError, match=r"No module named 'xml\.sax'"):
+        importlib.import_module("xml.sax")
+    assert importlib.import_module("xml.dom") is not None
     assert importlib.import_module("colorsys") is not None

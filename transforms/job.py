@@ -24,7 +24,7 @@ class Task(Protocol):
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Packages that its workers have no use for, though something may import them (see absent.py)."""
+        """Packages or parts of some that its workers have no use for, though something may import them (absent.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Job:
     @property
     def unused(self) -> tuple[str, ...]:
         """See `Task`."""
-        return ("torch", "transformers", "scipy", "pandas") if self.settings.engine == "openvino" else ()
+        of_others = ("torch", "transformers", "scipy", "pandas", "openvino.tools")
+        return ("pymongo", "bson", *(of_others if self.settings.engine == "openvino" else ()))
 
     @property
     def scoring(self) -> str:

@@ -255,7 +255,7 @@ def folded(written: str) -> str:
 def _is_word(word: str) -> bool:
     """Letters and apostrophes; no script that is written without spaces, where a word is a character or two."""
     letters = word.replace("'", "")
-    return letters.isalpha() and max(letters) < "\u2e80"
+    return letters.isalpha() and (letters.isascii() or max(letters) < "\u2e80")
 
 
 def _distances(word: str, others: NDArray[np.object_], *, most: int) -> list[tuple[int, str]]:

@@ -54,6 +54,17 @@ _UNSPACED_RANGES = (
 )
 """Scripts written without spaces; only their letters count."""
 
+_MIXED_RANGES = (
+    (0, 0x3400),
+    (0x4DC0, 0x4E00),
+    (0xA000, 0xAC00),
+    (0xD7A4, 0xD800),
+    (0xF900, 0x20000),
+    (0xE0000, 0xE0200),
+)
+"""Stretches (end exclusive) that are looked at one by one, which takes 0.1 s. Between them there are only Han, Hangul
+syllables, surrogates, private-use and unassigned characters."""
+
 _GLUE_RANGES = ((0x034F, 0x034F), (0x200D, 0x200D), (0xFE00, 0xFE0F), (0xE0020, 0xE007F), (0xE0100, 0xE01EF))
 """Invisible and part of what they follow: grapheme joiner, zero-width joiner, variation selectors, tags of flags."""
 
@@ -190,9 +201,9 @@ def sentence_ends(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
 def _class_table() -> NDArray[np.uint8]:
     """Class of every code point."""
     table = np.full(0x110000, _STRAY, dtype=np.uint8)
-    # Beyond these two stretches there are only unassigned and private-use characters.
-    for first, past in ((0, 0x40000), (0xE0000, 0xE0200)):
+    for first, past in _MIXED_RANGES:
         table[first:past] = [_CATEGORIES[unicodedata.category(chr(code))] for code in range(first, past)]
+    table[0xAC00:0xD7A4] = _LETTER  # Hangul syllables
     letter = (table == _LETTER) | (table == _STRAY)
     for first, last in _UNSPACED_RANGES:
         table[first : last + 1][letter[first : last + 1]] = _UNSPACED
@@ -284,7 +295,8 @@ def _punctuation_table() -> NDArray[np.uint8]:
     table = np.zeros(0x110000, dtype=np.uint8)
     table[_class_table() == _SPACE] = _BLANK
     table[[ord(c) for c in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"]] = _NEWLINE
-    table[[code for code in range(0x10000) if unicodedata.category(chr(code)) in ("Pe", "Pf")]] = _CLOSER
+    basic = [code for first, past in _MIXED_RANGES for code in range(first, min(past, 0x10000))]
+    table[[code for code in basic if unicodedata.category(chr(code)) in ("Pe", "Pf")]] = _CLOSER
     table[[ord(c) for c in "\"'"]] = _CLOSER
     table[[ord(c) for c in "“‘«‹"]] = _QUOTE  # close in German and Danish, open after 。 in Chinese
     table[[ord(c) for c in ".!?…‽؟۔।॥։።။។།"]] = _STOP

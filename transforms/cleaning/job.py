@@ -36,7 +36,7 @@ class CleanJob:
     @property
     def unused(self) -> tuple[str, ...]:
         """See `job.Task`."""
-        return ("pandas",)
+        return ("pandas", "pymongo", "bson")
 
 
 def hash_fingerprint(job: CleanJob, attributes: str) -> str:
