@@ -81,8 +81,7 @@ class ScoreSettings(Section):
     threads: int = Field(
         1,
         ge=1,
-        description="threads of the network in each worker process; where this is not given and there are fewer units"
-        " than workers, the local runner shares out all cores",
+        description="threads of the network in a worker; not given, more where there are fewer units than workers",
     )
     thresholds: Thresholds = Thresholds()
     ignore: tuple[Ignorable, ...] = Field(

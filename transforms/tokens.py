@@ -8,15 +8,17 @@ Shapes: P pieces, N tokens, W words, B windows, K token-word pairs.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
+from rtdscan.transforms.batches import SPECIAL_TOKENS
 from rtdscan.transforms.readout import Pairs
 from rtdscan.transforms.residue import residues
-from rtdscan.transforms.windows import Windows, cut_windows, join_windows, token_boundaries
+from rtdscan.transforms.windows import Windows, cut_texts, join_windows, token_boundaries
 from rtdscan.transforms.words import codepoints, cut_words, is_damage, token_words
 
 ENCODE_BYTES = 1 << 18
@@ -77,9 +79,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """One piece, offsets counted from its own beginning."""
+    """As `Chunk`, of the pieces that were tokenised together."""
 
-    ids: Ints
+    chars_P: NDArray[np.int64]
+    tokens_P: NDArray[np.int64]
+    words_P: NDArray[np.int64]
+    windows_P: NDArray[np.int64]
+    unknown_P: NDArray[np.int64]
+    truncated_P: NDArray[np.bool_]
+    ids_N: Ints
     start_N: Ints
     end_N: Ints
     start_W: Ints
@@ -87,7 +95,6 @@ class _Parsed:
     damaged_W: NDArray[np.bool_]
     pairs: Pairs
     windows: Windows
-    truncated: bool
 
 
 def make_chunk(pieces: Sequence[Piece], *, tokenizer: Tokenizer, window: int, unknown: int) -> Chunk:
@@ -99,25 +106,25 @@ def make_chunk(pieces: Sequence[Piece], *, tokenizer: Tokenizer, window: int, un
         window: Tokens of a window, the two special tokens included.
         unknown: Id of the unknown token.
     """
-    parsed = [part for batch in _encode_batches(pieces) for part in _parse(batch, tokenizer=tokenizer, window=window)]
-    tokens_P = _counts(len(p.ids) for p in parsed)
-    words_P = _counts(len(p.start_W) for p in parsed)
-    first_P = [piece.first_char for piece in pieces]
-    base_N = np.concatenate([[0], np.cumsum(tokens_P)])
-    base_W = np.concatenate([[0], np.cumsum(words_P)])
+    parsed = [
+        _parse(batch, tokenizer=tokenizer, size=window - SPECIAL_TOKENS, unknown=unknown)
+        for batch in _encode_batches(pieces)
+    ]
+    base_N = np.cumsum([0, *(len(p.ids_N) for p in parsed)])
+    base_W = np.cumsum([0, *(len(p.start_W) for p in parsed)])
     return Chunk(
         document_P=_counts(piece.document for piece in pieces),
-        chars_P=_counts(len(piece.text) for piece in pieces),
-        tokens_P=tokens_P,
-        words_P=words_P,
-        windows_P=_counts(len(p.windows) for p in parsed),
-        unknown_P=_counts(int((p.ids == unknown).sum()) for p in parsed),
-        truncated_P=np.array([p.truncated for p in parsed], dtype=bool),
-        ids_N=_flat([p.ids for p in parsed]),
-        start_N=_flat([p.start_N + first for p, first in zip(parsed, first_P, strict=True)]),
-        end_N=_flat([p.end_N + first for p, first in zip(parsed, first_P, strict=True)]),
-        start_W=_flat([p.start_W + first for p, first in zip(parsed, first_P, strict=True)]),
-        end_W=_flat([p.end_W + first for p, first in zip(parsed, first_P, strict=True)]),
+        chars_P=_flat([p.chars_P for p in parsed], np.int64),
+        tokens_P=_flat([p.tokens_P for p in parsed], np.int64),
+        words_P=_flat([p.words_P for p in parsed], np.int64),
+        windows_P=_flat([p.windows_P for p in parsed], np.int64),
+        unknown_P=_flat([p.unknown_P for p in parsed], np.int64),
+        truncated_P=_flat([p.truncated_P for p in parsed], bool),
+        ids_N=_flat([p.ids_N for p in parsed]),
+        start_N=_flat([p.start_N for p in parsed]),
+        end_N=_flat([p.end_N for p in parsed]),
+        start_W=_flat([p.start_W for p in parsed]),
+        end_W=_flat([p.end_W for p in parsed]),
         damaged_W=_flat([p.damaged_W for p in parsed], bool),
         pairs=Pairs(
             token_P=_flat([p.pairs.token_P + base for p, base in zip(parsed, base_N, strict=False)], np.int64),
@@ -140,44 +147,76 @@ def _encode_batches(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return batches
 
 
-def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, window: int) -> list[_Parsed]:
-    encodings = tokenizer.encode_batch([piece.text for piece in pieces], add_special_tokens=False)
-    return [_parse_one(piece, encoding, window=window) for piece, encoding in zip(pieces, encodings, strict=True)]
-
-
-def _parse_one(piece: Piece, encoding: Encoding, *, window: int) -> _Parsed:
-    ids = np.array(encoding.ids, dtype=np.int32)
-    offset_N2 = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
-    start_N, end_N = np.ascontiguousarray(offset_N2[:, 0]), np.ascontiguousarray(offset_N2[:, 1])
-    truncated = piece.max_tokens is not None and len(ids) > piece.max_tokens
-    codes_C = codepoints(piece.text)
+def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, size: int, unknown: int) -> _Parsed:
+    """Parse pieces together, laid end to end with a space between: what a piece gives does not depend on the others."""
+    texts = [piece.text for piece in pieces]
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    chars_P = _counts(map(len, texts))
+    first_P = np.cumsum(chars_P + 1) - (chars_P + 1)
+    codes_C = codepoints(" ".join(texts))
+    tokens_P = _counts(map(len, encodings))
+    ids_N = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32)
+    offsets = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+    offset_N2 = np.fromiter(offsets, np.int64).reshape(-1, 2) + np.repeat(first_P, tokens_P)[:, None]
+    start_N, end_N = (np.ascontiguousarray(offset_N2[:, at], dtype=np.int32) for at in (0, 1))
     words = cut_words(codes_C, start_N)
-    start_W, end_W = words.start_W, words.end_W
     token_K, word_K = token_words(words, start_N, end_N, codes_C)
-    if truncated:
-        # Words that begin before the first token that is left out and have a piece, or lie before it, stay.
-        limit = piece.max_tokens or 0
-        cut = int(start_N[limit])
-        kept = int(np.searchsorted(start_W, cut, side="left"))
-        start_W, end_W = start_W[:kept], end_W[:kept]
-        ids, start_N, end_N = ids[:limit], start_N[:limit], end_N[:limit]
-        keep_K = (token_K < limit) & (word_K < kept)
-        token_K, word_K = token_K[keep_K], word_K[keep_K]
-    damaged_C = is_damage(codes_C)
-    for start, end in residues(piece.text):
-        damaged_C[start:end] = True
-    damage_C = np.concatenate([[0], np.cumsum(damaged_C)])
+    damage_C = np.concatenate([[0], np.cumsum(_damaged(texts, first_P, codes_C))])
+    damaged_W = damage_C[words.end_W] > damage_C[words.start_W]
+    boundary_N = token_boundaries(codes_C, start_N, first_P)
+    kept_N, kept_W = _within_budget(pieces, tokens_P, first_P + chars_P, start_N, words.start_W)
+    kept_K = kept_N[token_K] & kept_W[word_K]
+    piece_N = np.repeat(np.arange(len(pieces)), tokens_P)[kept_N]
+    piece_W = (np.searchsorted(first_P, words.start_W, side="right") - 1)[kept_W]
+    kept_P = np.bincount(piece_N, minlength=len(pieces))
+    windows, windows_P = cut_texts(kept_P, boundary_N[kept_N], size=size)
+    shift_P = (_counts(piece.first_char for piece in pieces) - first_P).astype(np.int32)  # to offsets in documents
     return _Parsed(
-        ids=ids,
-        start_N=start_N,
-        end_N=end_N,
-        start_W=start_W,
-        end_W=end_W,
-        damaged_W=damage_C[end_W] > damage_C[start_W],
-        pairs=Pairs(token_K.astype(np.int64), word_K.astype(np.int64)),
-        windows=cut_windows(len(ids), token_boundaries(codes_C, start_N), size=window - 2),
-        truncated=truncated,
+        chars_P=chars_P,
+        tokens_P=kept_P,
+        words_P=np.bincount(piece_W, minlength=len(pieces)),
+        windows_P=windows_P,
+        unknown_P=np.bincount(piece_N, ids_N[kept_N] == unknown, minlength=len(pieces)).astype(np.int64),
+        truncated_P=kept_P < tokens_P,
+        ids_N=ids_N[kept_N],
+        start_N=start_N[kept_N] + shift_P[piece_N],
+        end_N=end_N[kept_N] + shift_P[piece_N],
+        start_W=words.start_W[kept_W] + shift_P[piece_W],
+        end_W=words.end_W[kept_W] + shift_P[piece_W],
+        damaged_W=damaged_W[kept_W],
+        pairs=Pairs((np.cumsum(kept_N) - 1)[token_K[kept_K]], (np.cumsum(kept_W) - 1)[word_K[kept_K]]),
+        windows=windows,
     )
+
+
+def _damaged(texts: Sequence[str], first_P: NDArray[np.int64], codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Characters of damage and of residues."""
+    damaged_C = is_damage(codes_C)
+    for text, first in zip(texts, first_P.tolist(), strict=True):
+        for start, end in residues(text):
+            damaged_C[first + start : first + end] = True
+    return damaged_C
+
+
+def _within_budget(
+    pieces: Sequence[Piece],
+    tokens_P: NDArray[np.int64],
+    past_P: NDArray[np.int64],
+    start_N: Ints,
+    start_W: Ints,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tokens and words stay. Of a piece with too many tokens (it ends at past_P), those words that begin before
+    the first token that is left out."""
+    kept_N, kept_W = np.ones(len(start_N), dtype=bool), np.ones(len(start_W), dtype=bool)
+    first_token = 0
+    for piece, tokens, past in zip(pieces, tokens_P.tolist(), past_P.tolist(), strict=True):
+        if piece.max_tokens is not None and tokens > piece.max_tokens:
+            first = first_token + piece.max_tokens
+            kept_N[first : first_token + tokens] = False
+            first_word, past_word = np.searchsorted(start_W, [start_N[first], past])
+            kept_W[first_word:past_word] = False
+        first_token += tokens
+    return kept_N, kept_W
 
 
 def _counts(values: Iterable[int]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ context on its shorter side. For size 8, overlap 4 and a sentence that ends afte
     window 1             ───────────────────          owns 6 … 11
     window 2                        ────────────      owns 12 … 15
 
-Shapes: T tokens of a document, B windows, C characters.
+Shapes: T tokens of a document, N of several texts, P texts, B windows, C characters.
 """
 
 from bisect import bisect_right
@@ -57,30 +57,57 @@ def cut_windows(n_tokens: int, boundary_T: NDArray[np.bool_], *, size: int, over
     Raises:
         ValueError: `size` or `overlap` out of range.
     """
+    return cut_texts([n_tokens], boundary_T, size=size, overlap=overlap)[0]
+
+
+def cut_texts(
+    tokens_P: Sequence[int] | NDArray[np.int64],
+    boundary_N: NDArray[np.bool_],
+    *,
+    size: int,
+    overlap: int | None = None,
+) -> tuple[Windows, NDArray[np.int64]]:
+    """Cut several texts into windows; see `cut_windows`.
+
+    Args:
+        tokens_P: Tokens of each text.
+        boundary_N: For the tokens of all texts, laid end to end.
+        size, overlap: Of windows.
+
+    Returns:
+        The windows of all texts, in order, as ranges of all tokens, and windows_P, how many each text has.
+    """
     overlap = size // 4 if overlap is None else overlap
     if size < 1 or not 0 <= overlap <= size // 2:
         raise ValueError(f"size {size}, overlap {overlap}: expected size >= 1 and 0 <= overlap <= size // 2")
-    ends = (np.flatnonzero(boundary_T) + 1).tolist()
-    starts, stops = [], []
-    start = nth = 0
-    while start + size < n_tokens:
-        nth = bisect_right(ends, start + size, nth)
-        at_sentence = nth > 0 and ends[nth - 1] > start + size // 2
-        stop = ends[nth - 1] if at_sentence else start + size
-        starts.append(start)
-        stops.append(stop)
-        start = stop if at_sentence else stop - overlap
-    if n_tokens > 0:
-        starts.append(start)
-        stops.append(n_tokens)
-    return _own(np.array(starts, dtype=np.int32), np.array(stops, dtype=np.int32))
+    ends = (np.flatnonzero(boundary_N) + 1).tolist()
+    starts: list[int] = []
+    stops: list[int] = []
+    counts: list[int] = []
+    start = past = nth = 0
+    for tokens in np.asarray(tokens_P).tolist():
+        before, past = len(starts), past + tokens
+        while start + size < past:
+            nth = bisect_right(ends, start + size, nth)
+            at_sentence = nth > 0 and ends[nth - 1] > start + size // 2
+            stop = ends[nth - 1] if at_sentence else start + size
+            starts.append(start)
+            stops.append(stop)
+            start = stop if at_sentence else stop - overlap
+        if tokens > 0:
+            starts.append(start)
+            stops.append(past)
+        start = past
+        counts.append(len(starts) - before)
+    return _own(np.array(starts, dtype=np.int32), np.array(stops, dtype=np.int32)), np.array(counts, dtype=np.int64)
 
 
 def _own(start_B: NDArray[np.int32], end_B: NDArray[np.int32]) -> Windows:
     """Divide overlaps between neighbours.
 
     Token t of an overlap [s, e) has e - 1 - t tokens on its shorter side in the earlier window, which is full, and
-    t - s in the later one, which ends further right than the earlier: the later one wins where 2 t > s + e - 1.
+    t - s in the later one, which ends further right than the earlier: the later one wins where 2 t > s + e - 1. Where
+    nothing overlaps, s = e, the earlier window owns what is before s.
     """
     own_start_B = start_B.copy()
     own_start_B[1:] = (start_B[1:] + end_B[:-1] - 1) // 2 + 1
@@ -110,17 +137,21 @@ def join_windows(documents: Sequence[Windows]) -> Windows:
     )
 
 
-def token_boundaries(codes_C: NDArray[np.uint32], token_start_T: NDArray[np.int32]) -> NDArray[np.bool_]:
+def token_boundaries(
+    codes_C: NDArray[np.uint32], token_start_T: NDArray[np.int32], first_P: Sequence[int] | NDArray[np.int64] = (0,)
+) -> NDArray[np.bool_]:
     """Tokens after which a sentence or paragraph ends.
 
     Args:
-        codes_C: The text, from `words.codepoints`.
+        codes_C: The text, from `words.codepoints`, or several with a space between.
         token_start_T: Character offset of each token, ascending.
+        first_P: Where each text begins.
 
     Returns:
-        boundary_T: A sentence ends at a character from the token's start to before the next token's.
+        boundary_T: A sentence ends at a character from the token's start to before the next token's; the last token of
+        a text counts as an end or not.
     """
-    before_C = np.concatenate(([0], np.cumsum(sentence_ends(codes_C))))
+    before_C = np.concatenate(([0], np.cumsum(sentence_ends(codes_C, first_P))))
     before_T = before_C[np.append(token_start_T, len(codes_C))]
     boundary_T: NDArray[np.bool_] = before_T[1:] > before_T[:-1]
     return boundary_T

@@ -16,6 +16,7 @@ Shapes: C characters of the text, T tokens, W words, P pairs of token and word.
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -169,11 +170,12 @@ def is_damage(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return damage_C
 
 
-def sentence_ends(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
+def sentence_ends(codes_C: NDArray[np.uint32], first_P: Sequence[int] | NDArray[np.int64] = (0,)) -> NDArray[np.bool_]:
     """Where a sentence, line or paragraph ends.
 
     Args:
-        codes_C: The text, from `codepoints`.
+        codes_C: The text, from `codepoints`, or several with a space between.
+        first_P: Where each text begins.
 
     Returns:
         end_C: True at the last visible character of a line, and at the last character of `. ! ? …` (and their like in
@@ -193,7 +195,9 @@ def sentence_ends(codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
     if newline.size:
         visible = np.flatnonzero(mark_C < _NEWLINE)
         nth = np.searchsorted(visible, newline)
-        end_C[visible[nth[nth > 0] - 1]] = True
+        last, newline = visible[nth[nth > 0] - 1], newline[nth > 0]
+        first = np.asarray(first_P)[np.searchsorted(first_P, newline, side="right") - 1]
+        end_C[last[last >= first]] = True  # else it is another text's
     return end_C
 
 
