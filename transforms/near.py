@@ -138,7 +138,8 @@ class NearWords:
         best = [least] * len(words)
         for at, near in zip(asked, away, strict=True):
             first = {*self.corrections.get(words[at], ())}
-            best[at] = self._best(words[at], weights, first=first, away=near, least=least)
+            if first or near:
+                best[at] = self._best(words[at], weights, first=first, away=near, least=least)
         return best
 
     def _best(

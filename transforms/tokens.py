@@ -7,9 +7,8 @@ Shapes: P pieces, N tokens, W words, B windows, K token-word pairs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,26 +76,6 @@ class Chunk:
     windows: Windows
 
 
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    """As `Chunk`, of the pieces that were tokenised together."""
-
-    chars_P: NDArray[np.int64]
-    tokens_P: NDArray[np.int64]
-    words_P: NDArray[np.int64]
-    windows_P: NDArray[np.int64]
-    unknown_P: NDArray[np.int64]
-    truncated_P: NDArray[np.bool_]
-    ids_N: Ints
-    start_N: Ints
-    end_N: Ints
-    start_W: Ints
-    end_W: Ints
-    damaged_W: NDArray[np.bool_]
-    pairs: Pairs
-    windows: Windows
-
-
 def make_chunk(pieces: Sequence[Piece], *, tokenizer: Tokenizer, window: int, unknown: int) -> Chunk:
     """Tokenise pieces and cut them into words and windows.
 
@@ -106,31 +85,24 @@ def make_chunk(pieces: Sequence[Piece], *, tokenizer: Tokenizer, window: int, un
         window: Tokens of a window, the two special tokens included.
         unknown: Id of the unknown token.
     """
-    parsed = [
+    parts = [
         _parse(batch, tokenizer=tokenizer, size=window - SPECIAL_TOKENS, unknown=unknown)
-        for batch in _encode_batches(pieces)
+        for batch in _encode_batches(pieces) or [[]]
     ]
-    base_N = np.cumsum([0, *(len(p.ids_N) for p in parsed)])
-    base_W = np.cumsum([0, *(len(p.start_W) for p in parsed)])
+    base_N = np.cumsum([0, *(len(part.ids_N) for part in parts)])
+    base_W = np.cumsum([0, *(len(part.start_W) for part in parts)])
+    flat = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Chunk)
+        if field.name not in ("pairs", "windows")
+    }
     return Chunk(
-        document_P=_counts(piece.document for piece in pieces),
-        chars_P=_flat([p.chars_P for p in parsed], np.int64),
-        tokens_P=_flat([p.tokens_P for p in parsed], np.int64),
-        words_P=_flat([p.words_P for p in parsed], np.int64),
-        windows_P=_flat([p.windows_P for p in parsed], np.int64),
-        unknown_P=_flat([p.unknown_P for p in parsed], np.int64),
-        truncated_P=_flat([p.truncated_P for p in parsed], bool),
-        ids_N=_flat([p.ids_N for p in parsed]),
-        start_N=_flat([p.start_N for p in parsed]),
-        end_N=_flat([p.end_N for p in parsed]),
-        start_W=_flat([p.start_W for p in parsed]),
-        end_W=_flat([p.end_W for p in parsed]),
-        damaged_W=_flat([p.damaged_W for p in parsed], bool),
+        **flat,
         pairs=Pairs(
-            token_P=_flat([p.pairs.token_P + base for p, base in zip(parsed, base_N, strict=False)], np.int64),
-            word_P=_flat([p.pairs.word_P + base for p, base in zip(parsed, base_W, strict=False)], np.int64),
+            token_P=np.concatenate([p.pairs.token_P + base for p, base in zip(parts, base_N, strict=False)]),
+            word_P=np.concatenate([p.pairs.word_P + base for p, base in zip(parts, base_W, strict=False)]),
         ),
-        windows=join_windows([p.windows for p in parsed]),
+        windows=join_windows([part.windows for part in parts]),
     )
 
 
@@ -147,7 +119,7 @@ def _encode_batches(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return batches
 
 
-def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, size: int, unknown: int) -> _Parsed:
+def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, size: int, unknown: int) -> Chunk:
     """Parse pieces together, laid end to end with a space between: what a piece gives does not depend on the others."""
     texts = [piece.text for piece in pieces]
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -171,7 +143,8 @@ def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, size: int, unknown:
     kept_P = np.bincount(piece_N, minlength=len(pieces))
     windows, windows_P = cut_texts(kept_P, boundary_N[kept_N], size=size)
     shift_P = (_counts(piece.first_char for piece in pieces) - first_P).astype(np.int32)  # to offsets in documents
-    return _Parsed(
+    return Chunk(
+        document_P=_counts(piece.document for piece in pieces),
         chars_P=chars_P,
         tokens_P=kept_P,
         words_P=np.bincount(piece_W, minlength=len(pieces)),
@@ -221,7 +194,3 @@ def _within_budget(
 
 def _counts(values: Iterable[int]) -> NDArray[np.int64]:
     return np.fromiter(values, dtype=np.int64)
-
-
-def _flat(arrays: Sequence[NDArray[Any]], dtype: type = np.int32) -> NDArray[Any]:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
