@@ -89,7 +89,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         units = prepared.plan.units
         stamps = _stamps(output, units)
         pending = [unit for unit in units if not _current(stamps.get(unit.shard), prepared.job, unit)]
-        prepared = _spread(prepared, len(pending), config)
+        prepared = _spread(prepared, pending, config)
         cluster = held.enter_context(_cluster(prepared, config)) if pending else None
         folder.reopen(output)
         folder.remove_stale(output, prepared.plan.every, bad_files=prepared.plan.bad)
@@ -136,14 +136,14 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
 
 
-def _spread(prepared: Prepared, pending: int, config: ScanConfig) -> Prepared:
-    """Give a worker several cores where there are fewer units than cores. Only with an engine whose numbers do not
-    depend on its threads: a shard must not tell how many others there were to make."""
+def _spread(prepared: Prepared, pending: Sequence[WorkUnit], config: ScanConfig) -> Prepared:
+    """Give workers several cores each where there are few units. Only with an engine whose numbers do not depend on its
+    threads: a shard must not tell how many others there were to make."""
     settings = prepared.job.settings
-    is_free = config.runner in LOCAL and settings.engine == "openvino" and "threads" not in config.model_fields_set
-    if not pending or not is_free:
+    is_asked = config.workers != "auto" or "threads" in config.model_fields_set
+    if not pending or is_asked or config.runner not in LOCAL or settings.engine != "openvino":
         return prepared
-    workers, threads = share_out(prepared.workers, units=pending)
+    workers, threads = share_out(prepared.workers, [unit.text_bytes for unit in pending])
     job = replace(prepared.job, settings=settings.model_copy(update={"threads": threads}))
     return replace(prepared, job=job, workers=workers)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from workers import make_job, make_unit
 
 from rtdscan.pipeline.launchers import local
+from rtdscan.pipeline.launchers.cores import share_out
 from rtdscan.pipeline.launchers.local import run_local, unit_lists
 from rtdscan.transforms.errors import EngineError, RtdscanError
 from rtdscan.transforms.job import Job
@@ -76,6 +77,26 @@ def test_lists_are_short_and_hold_every_unit_once(sizes: list[int], n: int) -> N
 def test_a_small_corpus_keeps_all_workers_busy() -> None:
     units = [make_unit(f"{at}", text_bytes=1000) for at in range(32)]
     assert [len(short) for short in unit_lists(units, workers=2)] == [4] * 8
+
+
+@pytest.mark.parametrize(
+    ("workers", "sizes", "expected"),
+    [
+        (2, [4], (1, 2)),
+        (2, [4, 4], (2, 1)),
+        (2, [4, 1], (1, 2)),  # 2.75 instead of 4
+        (2, [4, 4, 4], (1, 2)),  # 1.65 turns instead of 2
+        (2, [4] * 11, (2, 1)),  # 6.05 turns instead of 6
+        (16, [4] * 17, (5, 3)),  # 4 turns of .4 instead of 2
+        (16, [4] * 16, (16, 1)),
+        (9, [8, 9, 7, 7], (4, 2)),
+        (4, [0, 0], (2, 2)),
+        (1, [4, 4], (1, 1)),
+        (2, [4] * 17, (2, 1)),
+    ],
+)
+def test_few_units_get_the_cores_that_would_be_idle(workers: int, sizes: list[int], expected: tuple[int, int]) -> None:
+    assert share_out(workers, sizes) == expected
 
 
 def test_lists_get_shorter_towards_the_end() -> None:

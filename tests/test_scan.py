@@ -68,20 +68,21 @@ def test_units_may_be_cut_as_one_likes(corpus: Path, tmp_path: Path, tiny_bundle
     assert attributes(tmp_path / "small").equals(attributes(tmp_path / "large"))
 
 
-def test_fewer_units_than_workers_get_several_threads_each_and_the_same_bytes(
-    corpus: Path, tmp_path: Path, tiny_bundle: Path
+def test_fewer_units_than_cores_get_several_threads_each_and_the_same_bytes(
+    corpus: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rtdscan.pipeline.scanning.default_workers", lambda: 9)
     told = {}
     for name, more in {
-        "shared": ["workers=9"],
-        "given": ["workers=9", "threads=1"],
-        "plain": ["workers=1"],
-        "torch": ["workers=9", "engine=torch"],  # whose sums threads share out otherwise
+        "shared": ["workers=auto"],
+        "given": ["workers=auto", "threads=1"],
+        "plain": ["workers=5"],
+        "torch": ["workers=auto", "engine=torch"],  # whose sums threads share out otherwise
     }.items():
         scan(corpus, tmp_path / name, tiny_bundle, "unit.text_mb=1", "engine=openvino", *more)
         summary = json.loads((tmp_path / name / "run.json").read_text())["summary"]
         told[name] = summary["workers"], summary["threads"]
-    assert told == {"shared": (4, 2), "given": (9, 1), "plain": (1, 1), "torch": (9, 1)}
+    assert told == {"shared": (3, 3), "given": (9, 1), "plain": (5, 1), "torch": (9, 1)}
     assert shards(tmp_path / "shared") == shards(tmp_path / "given") == shards(tmp_path / "plain")
 
 

@@ -81,7 +81,7 @@ class ScoreSettings(Section):
     threads: int = Field(
         1,
         ge=1,
-        description="threads of the network in a worker; not given, more where there are fewer units than workers",
+        description="threads of the network in a worker; with workers: auto more where few units leave cores idle",
     )
     thresholds: Thresholds = Thresholds()
     ignore: tuple[Ignorable, ...] = Field(
