@@ -23,6 +23,9 @@ BYTES_PER_TOKEN = 4.6
 LARGEST = 5
 """Row groups that a summary names."""
 
+COARSE = 1.5
+"""How many times as large as was asked for a sample may be before that is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
@@ -47,6 +50,7 @@ class Plan:
         bad: Files that can't be scanned.
         every: The units of the whole input. A shard that belongs to none of them is stale; one that belongs to a unit
             outside the sample is not.
+        sample: Share of the rows that was asked for.
     """
 
     root: str
@@ -56,6 +60,19 @@ class Plan:
     units: tuple[WorkUnit, ...]
     bad: tuple[BadFile, ...]
     every: tuple[WorkUnit, ...]
+    sample: float = 1.0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know: a sample that is much larger than was asked for, since units are not divided."""
+        rows, wanted = sum(unit.rows for unit in self.units), self.sample * sum(unit.rows for unit in self.every)
+        if rows <= COARSE * wanted:
+            return ()
+        share = rows / sum(unit.rows for unit in self.every)
+        return (
+            f"the sample is {share:.1%} of the rows instead of {self.sample:.2%}, for it is made of whole units:"
+            " a lower unit.text_mb makes smaller ones",
+        )
 
 
 def make_plan(
@@ -101,6 +118,7 @@ def make_plan(
         units=sample_units(units, sample=sample),
         bad=bad,
         every=tuple(units),
+        sample=sample,
     )
 
 
@@ -171,6 +189,7 @@ class Summary:
         seconds: Estimate: tokens by `tokens_per_second` by `workers`.
         tokens_per_second: Of one worker, as assumed.
         workers: As assumed.
+        warnings: As in Plan.
     """
 
     root: str
@@ -188,6 +207,7 @@ class Summary:
     workers: int
     largest: tuple[RowGroup, ...]
     bad: tuple[BadFile, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -232,6 +252,7 @@ def summarize(
         workers=workers,
         largest=_largest(plan.every),
         bad=plan.bad,
+        warnings=plan.warnings,
     )
 
 
@@ -255,6 +276,8 @@ def render(summary: Summary, console: Console) -> None:
     console.print(table, markup=False)
     if summary.largest:
         console.print(_largest_table(summary.largest))
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     for one in summary.bad:
         console.print(f"bad: {one.reason}", markup=False, highlight=False, soft_wrap=True)
 

@@ -118,6 +118,19 @@ def test_summary_adds_up(corpus):
     assert json.loads(summary.to_json())["bad"][0]["relative"] == "b/cut.parquet"
 
 
+def test_a_sample_that_is_much_larger_than_asked_for_is_told(corpus):
+    plan = make_plan([str(corpus)], sample=0.05)
+    rows = sum(unit.rows for unit in plan.units)
+    assert plan.warnings == (
+        f"the sample is {rows / 39:.1%} of the rows instead of 5.00%, for it is made of whole units: a lower"
+        " unit.text_mb makes smaller ones",
+    )
+    told = io.StringIO()
+    render(summarize(plan, tokens_per_second=100.0, workers=2), Console(file=told, width=200))
+    assert f"warning: {plan.warnings[0]}" in told.getvalue()
+    assert make_plan([str(corpus)], sample=rows / 39).warnings == make_plan([str(corpus)]).warnings == ()
+
+
 def test_current_units_need_no_work(corpus):
     plan = make_plan([str(corpus)])
     summary = summarize(
