@@ -162,7 +162,7 @@ def test_skew_prints_its_table(corpus: Path) -> None:
 
 @pytest.mark.slow
 def test_scan_prints_its_table(corpus: Path) -> None:
-    out = run_benchmark("scan", corpus, "--quick", "--engines", "torch")
+    out = run_benchmark("scan", corpus, "--quick", "--engines", "torch", "--precisions", "float32")
     assert "sample: 20 rows of toy.parquet" in out
     for row in ("stock Beam pipeline, float32", "bare engine, torch", "rtdscan scan, torch float32, 1 worker"):
         assert f"\n{row}" in out
@@ -172,7 +172,7 @@ def test_scan_prints_its_table(corpus: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_prints_its_table(corpus: Path) -> None:
-    out = run_benchmark("memory", corpus, "--quick")
+    out = run_benchmark("memory", corpus, "--quick", "--engine", "openvino")
     rows = {line.split("  ")[0]: line.split("  ") for line in out.splitlines()}
     assert {"1x", "4x", "one row group", "one document"} <= rows.keys()
 
