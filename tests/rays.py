@@ -28,13 +28,13 @@ TELL = """
 
 SLOW = """
     import time
-    from rtdscan.transforms.engines.torch import TorchEngine
-    forward = TorchEngine.forward
+    forward = Engine.forward
     def slow(self, *args):
         time.sleep({seconds})
         return forward(self, *args)
-    TorchEngine.forward = slow
+    Engine.forward = slow
 """
+"""After a hook that names the class Engine."""
 
 
 class Rays:

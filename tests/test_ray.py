@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 from rays import SLOW, Rays, raylet_of
 from test_kills import (
     DIE_OF_POISON,
+    ENGINE,
     ENGINES,
     POISON,
     Case,
@@ -44,10 +45,12 @@ from rtdscan.transforms.errors import UserError
 
 pytestmark = pytest.mark.timeout(300)
 
+HELD_UP = ENGINES[ENGINE] + SLOW.format(seconds=0.05)
+
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Case:
-    return make_case(tmp_path_factory.mktemp("case"), tiny_bundle, rows=300)
+    return make_case(tmp_path_factory.mktemp("case"), tiny_bundle, rows=300, engine=ENGINE)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +59,14 @@ def rays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rays]:
     rays = Rays(tmp_path_factory.mktemp("rays"))
     try:
         for _ in range(2):
-            rays.add_node(rays.tell(), SLOW.format(seconds=0.05))
+            rays.add_node(rays.tell(), HELD_UP)
         yield rays
     finally:
         rays.close()
 
 
 def scan_in(case: Case, output: Path, *sets: str) -> int:
-    return main(["scan", str(case.corpus), str(output), *options(case.bundle, *sets)])
+    return main(["scan", str(case.corpus), str(output), *options(case.bundle, f"engine={case.engine}", *sets)])
 
 
 @pytest.mark.slow
@@ -73,7 +76,7 @@ def test_the_bytes_are_those_of_one_machine_and_both_nodes_work(
     monkeypatch.chdir(tmp_path)
     corpus, model = os.path.relpath(case.corpus), os.path.relpath(case.bundle)
     # Paths of the launcher's directory: workers run in others.
-    assert main(["scan", corpus, "out", *options(Path(model), *rays.sets())]) == 0
+    assert main(["scan", corpus, "out", *options(Path(model), f"engine={case.engine}", *rays.sets())]) == 0
     check_finished(tmp_path / "out", case.expected)
     manifest = pq.read_table(tmp_path / "out" / "manifest.parquet")
     assert set(manifest["status"].to_pylist()) == {"scored"}
@@ -86,9 +89,17 @@ def test_the_bytes_are_those_of_one_machine_and_both_nodes_work(
     said = capfd.readouterr()
     assert "2 workers" in said.out
     assert "ray" not in said.err.lower()
-    assert main(["scan", corpus, "out", *options(Path(model), "runner=ray", "ray.address=127.0.0.1:1")]) == 0, (
-        "nothing to do needs no cluster"
-    )
+    assert (
+        main(
+            [
+                "scan",
+                corpus,
+                "out",
+                *options(Path(model), f"engine={case.engine}", "runner=ray", "ray.address=127.0.0.1:1"),
+            ]
+        )
+        == 0
+    ), "nothing to do needs no cluster"
 
 
 LOADED = """
@@ -122,7 +133,7 @@ def test_a_worker_with_openvino_loads_no_torch(tmp_path: Path, case: Case) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_and_nodes_that_are_killed_are_replaced(rays: Rays, tiny_bundle: Path, tmp_path: Path) -> None:
-    case = make_case(tmp_path / "case", tiny_bundle, rows=1200)
+    case = make_case(tmp_path / "case", tiny_bundle, rows=1200, engine=ENGINE)
     output, killed = tmp_path / "out", 0
     with case.scanning(output, *rays.sets()) as running:
         for kill in range(4):
@@ -131,7 +142,7 @@ def test_workers_and_nodes_that_are_killed_are_replaced(rays: Rays, tiny_bundle:
             assert running.process.poll() is None, running.said.read_text()
             if kill % 2:
                 rays.kill_node(rays.nodes[0])
-                rays.add_node(rays.tell(), SLOW.format(seconds=0.05))
+                rays.add_node(rays.tell(), HELD_UP)
             else:
                 nodes = [raylet_of(node) for node in rays.nodes]
                 worker = next(pid for pid, parent in reversed(rays.loads()) if parent == nodes[kill // 2])
@@ -188,7 +199,7 @@ def test_a_document_that_kills_its_workers_is_marked_and_no_other(
         assert scan_in(case, output, *rays.sets(*sets)) == 0
     finally:
         for _ in others:
-            rays.add_node(rays.tell(), SLOW.format(seconds=0.05))
+            rays.add_node(rays.tell(), HELD_UP)
         rays.kill_node(node)
     found, wanted = attributes(output), attributes(expected)
     failed = pc.equal(found["status"], "failed")
@@ -225,7 +236,7 @@ def test_a_model_from_an_object_store_is_copied_to_a_node_once(
         bucket = boto3.resource("s3").create_bucket(Bucket="models")
         for file in case.bundle.iterdir():
             bucket.upload_file(str(file), f"tiny/1/{file.name}")
-        hooks = (rays.tell(), SLOW.format(seconds=0.05))  # slow enough that both have their share
+        hooks = (rays.tell(), HELD_UP)  # slow enough that both have their share
         nodes = [rays.add_node(*hooks, cpus=2, env={**env, "RTDSCAN_CACHE": str(tmp_path / n)}) for n in "ab"]
         known, raylets = len(rays.loads()), {raylet_of(node) for node in nodes}
         try:
