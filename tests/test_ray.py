@@ -89,17 +89,8 @@ def test_the_bytes_are_those_of_one_machine_and_both_nodes_work(
     said = capfd.readouterr()
     assert "2 workers" in said.out
     assert "ray" not in said.err.lower()
-    assert (
-        main(
-            [
-                "scan",
-                corpus,
-                "out",
-                *options(Path(model), f"engine={case.engine}", "runner=ray", "ray.address=127.0.0.1:1"),
-            ]
-        )
-        == 0
-    ), "nothing to do needs no cluster"
+    nowhere = options(Path(model), f"engine={case.engine}", "runner=ray", "ray.address=127.0.0.1:1")
+    assert main(["scan", corpus, "out", *nowhere]) == 0, "nothing to do needs no cluster"
 
 
 LOADED = """

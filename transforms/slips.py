@@ -55,7 +55,7 @@ class Slips:
 
     def of_names(self, words: Sequence[str]) -> list[float]:
         """The same of unlisted words that may be names: slips of words one slip away alone. Names are near to much else
-        that is two or three slips away, and there are many of them: together they take a twentieth of the time."""
+        that is two or three slips away, and there are many of them: together they take a tenth of the time."""
         names, known = list(map(folded, words)), self._names
         new = sorted(set(names) - known.keys())
         if len(known) + len(new) > REMEMBERED:

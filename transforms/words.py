@@ -63,7 +63,7 @@ _MIXED_RANGES = (
     (0xF900, 0x20000),
     (0xE0000, 0xE0200),
 )
-"""Stretches (end exclusive) that are looked at one by one, which takes 0.1 s. Between them there are only Han, Hangul
+"""Stretches (end exclusive) that are looked at one by one. Between them there are only Han, Hangul
 syllables, surrogates, private-use and unassigned characters."""
 
 _GLUE_RANGES = ((0x034F, 0x034F), (0x200D, 0x200D), (0xFE00, 0xFE0F), (0xE0020, 0xE007F), (0xE0100, 0xE01EF))
