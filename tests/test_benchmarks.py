@@ -1,19 +1,22 @@
 """The benchmarks run, count what they say they count, and print the rows that benchmarks/README.md explains."""
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import corpora, measure, memory, scan, skew, slips
+from benchmarks import corpora, measure, memory, misspelt, scan, skew, slips
 from benchmarks.measure import Usage
 from benchmarks.softmax import softmax
+from rtdscan.transforms.corruption.wordlist import WORDS
 from rtdscan.transforms.near import FEATURES, NearWords
 
 PROSE = (
@@ -189,3 +192,27 @@ def test_made_up_slips_teach_which_word_was_meant(monkeypatch: pytest.MonkeyPatc
     assert weights[FEATURES.index("distance")] < 0, "a word farther away is meant less often"
     best = [int(np.argmax(one @ weights[:-1])) for one in features]
     assert np.mean(np.array(best) == np.array(right)) > 0.8
+
+
+def test_the_weight_of_misspellings_follows_from_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    others, sure = rng.normal(-1, 2, 4000), rng.choice([0.0, 0.3, 0.6], 4000)
+    wrong = rng.random(4000) < 1 / (1 + np.exp(-others - 2.5 * sure))
+    assert misspelt.likeliest(others, sure, wrong) == pytest.approx(2.5, abs=0.3)
+    articles = tmp_path / "articles.parquet"
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x" * 900 + " teh end", "Teh end" + " y" * 900]}), articles)
+    rows = [{"id": "b", "start": "0", "word": "Teh"}, {"id": "a", "start": "901", "word": "teh"}]
+    texts, starts, ends = misspelt.excerpts(articles, rows)
+    assert [text[start:end] for text, start, end in zip(texts, starts, ends, strict=True)] == ["Teh", "teh"]
+    assert max(map(len, texts)) <= 2 * misspelt.AROUND + 3
+    with pytest.raises(SystemExit, match="no 'teh' at 902; these are other articles"):
+        misspelt.excerpts(articles, [{**rows[1], "start": "902"}])
+
+
+def test_labels_are_of_listed_misspellings() -> None:
+    known = {*pq.read_table(WORDS / "misspellings.parquet")["wrong"].to_pylist()}
+    with misspelt.LABELS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 200 == len({(row["id"], row["start"]) for row in rows})
+    assert {row["word"].replace("’", "'") for row in rows} <= known
+    assert {row["wrong"] for row in rows} == {"0", "1"}

@@ -104,6 +104,26 @@ def test_features_by_hand() -> None:
     assert value("3rd", "rarity") == 0.0
 
 
+def test_shouted_words_are_words_in_small_letters() -> None:
+    lexicon = Lexicon.of(["the", "received", "house"], np.array([98, 50, 60]), total=98)
+    names = ("slip", "misspelt")
+    found = features("I RECIEVED HOSUE; RECIEVED. a HOSUE A recieved Recieved THI OF HOSUES", lexicon, *names)
+    told = {word: tuple(value > 0 for value in values) for word, values in found.items()}
+    # The last of equal words is told here: HOSUE beside one capital, RECIEVED beside a full stop, THI with three.
+    no, both, slip = (False, False), (True, True), (True, False)
+    assert told["HOSUES"] == slip
+    assert told["recieved"] == both
+    assert told["Recieved"] == told["HOSUE"] == told["RECIEVED"] == told["THI"] == no
+    found = features("I RECIEVED HOSUE", lexicon, *names)
+    small = features("i recieved hosue", lexicon, *names)
+    assert found["RECIEVED"] == small["recieved"] != [0.0, 0.0]
+    assert found["HOSUE"] == small["hosue"] != [0.0, 0.0]
+    codes = codepoints("HOSUE HOSUE")
+    two = {"codes_C": codes, "start_W": np.array([0, 6]), "end_W": np.array([5, 11]), "lexicon": lexicon}
+    assert lexical_features(["slip"], **two, opening_W=np.array([True, False])).all()
+    assert not lexical_features(["slip"], **two, opening_W=np.array([True, True])).any(), "words of two texts"
+
+
 def test_seams_by_hand() -> None:
     counts = {"myself": 79, "my": 90, "self": 20, "my self": 3, "into": 99, "in to": 29, "away": 9, "a way": 19}
     lexicon = Lexicon.of(list(counts), np.array(list(counts.values())), total=100)

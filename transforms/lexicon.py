@@ -23,11 +23,14 @@ from rtdscan.transforms.word_hashes import DIGIT, LETTER, UPPER, Hashes, charact
 
 LEXICON_FILE = "lexicon.parquet"
 
-LISTED = ("rarity", "rarity_small", "unlisted", "slip", "slip_title", "seam")
+LISTED = ("rarity", "rarity_small", "unlisted", "slip", "slip_title", "misspelt", "seam")
 """Features that need a lexicon."""
 
 LEXICAL = (*LISTED, "title", "upper", "digit", "mark", "length", "non_ascii", "opening", "again")
 """Features of a word's letters, see `lexical_features`."""
+
+SHOUTED = 4
+"""Letters of the shortest word in capitals that is taken for a word, not for an acronym."""
 
 BLOCK_CHARS = 1 << 18
 """Characters looked at together: enough that a call costs nothing a word, few enough to stay in cache (0.5 µs a word;
@@ -103,8 +106,10 @@ def lexical_features(
             rarity_small: the same of words without a capital, 0 of others: a rare word in small letters is more often
                 wrong than a rare name
             unlisted: is spelled and not in the lexicon
-            slip: how likely a word without a capital is a slip of a more frequent one, see `Slips`; 0 of others
-            slip_title: the same of an unlisted word that begins with a capital, by one slip at most; 0 of others
+            slip: how likely a word without a capital, or a shouted one, is a slip of a more frequent one; see `Slips`,
+                0 of others
+            misspelt: how surely a word of these two kinds is a known misspelling, see `Slips.misspelt`; 0 of others
+            slip_title: `slip` of an unlisted word that begins with a capital, by one slip at most; 0 of others
             seam: how much more often it is written as one with its neighbour, log(documents + 1) of both as one less
                 that of both with a space between; the larger of both neighbours', 0 where they are not listed as one
             title, upper: begins with a capital and has a small letter; two or more letters, all capital
@@ -145,9 +150,11 @@ def lexical_features(
         rarity_W, entry_W = lexicon.look_up(key_W)
         columns["rarity"] = lambda: np.where(spelled_W, rarity_W, 0.0)
         small_W = spelled_W & (capitals_W == 0)
+        plain_W = small_W | _shouted(letters_W, spelled_W & (capitals_W == letters_W), opening_W=opening_W)
         columns["rarity_small"] = lambda: np.where(small_W, rarity_W, 0.0)
         columns["unlisted"] = lambda: spelled_W & (entry_W < 0)
-        columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, small_W=small_W)
+        columns["slip"] = lambda: _slips(lexicon, codes_C, start_W, end_W, entry_W, plain_W=plain_W)
+        columns["misspelt"] = lambda: np.where(plain_W, lexicon.slips.misspelt(key_W), 0.0)
         name_W = spelled_W & (entry_W < 0) & title_W
         columns["slip_title"] = lambda: _each(lexicon.slips.of_names, codes_C, start_W, end_W, chosen_W=name_W)
         columns["seam"] = lambda: _seams(lexicon, hashes, codes_C, start_W, end_W, opening_W=opening_W)
@@ -157,6 +164,18 @@ def lexical_features(
     return feature_WF
 
 
+def _shouted(
+    letters_W: NDArray[np.int64], capital_W: NDArray[np.bool_], *, opening_W: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Words of four capitals or more beside another of two or more: no names, as far as that tells, and no acronyms."""
+    capital_W = capital_W & (letters_W > 1)
+    beside_W = np.zeros(len(capital_W), dtype=bool)
+    both = capital_W[:-1] & capital_W[1:] & ~opening_W[1:]
+    beside_W[:-1] |= both
+    beside_W[1:] |= both
+    return beside_W & (letters_W >= SHOUTED)
+
+
 def _slips(
     lexicon: Lexicon,
     codes_C: NDArray[np.uint32],
@@ -164,15 +183,15 @@ def _slips(
     end_W: NDArray[np.integer[Any]],
     entry_W: NDArray[np.int64],
     *,
-    small_W: NDArray[np.bool_],
+    plain_W: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     slip_W = np.zeros(len(start_W))
     known_W = np.zeros(len(start_W), dtype=bool)
     if lexicon.slip_E is not None and len(lexicon.slip_E):
-        known_W = small_W & (entry_W >= 0)
+        known_W = plain_W & (entry_W >= 0)
         slip_W[known_W] = lexicon.slip_E[entry_W[known_W]]
     tell = partial(map, lexicon.slips.of)
-    return slip_W + _each(tell, codes_C, start_W, end_W, chosen_W=small_W & ~known_W)
+    return slip_W + _each(tell, codes_C, start_W, end_W, chosen_W=plain_W & ~known_W)
 
 
 def _each(
