@@ -35,7 +35,7 @@ from rtdscan.transforms.gates import Run
 from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Job, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
-from rtdscan.transforms.scorer import ranges_for, resolve_settings, why_precision
+from rtdscan.transforms.resolved import ranges_for, resolve_settings, why_precision
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
 from rtdscan.transforms.tally import Tally

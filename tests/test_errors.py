@@ -207,8 +207,10 @@ def test_other_columns_that_are_wrong(refused: Callable[..., str], corpus: Path,
         assert listed in told
     folder = corpus.parent / "attribute"
     folder.mkdir()
-    pq.write_table(pa.table({"text": ["a"], "score": [1.0], "id": [7]}), folder / "a.parquet")
+    pq.write_table(pa.table({"text": ["a"], "score": [1.0], "id": [7], "embedding": [0]}), folder / "a.parquet")
     assert "output.columns: score is the name of an attribute" in refused(folder, output, "output.columns=[score]")
+    without = ("output.columns=[embedding]", "output.embedding=none")
+    assert "output.columns: embedding is the name of an attribute" in refused(folder, output, *without)
     assert "output.columns: id is the name" in refused(folder, output, "input.id=id", "output.columns=[id]")
     assert "output.columns: id " in refused(folder, output, "output.columns=[id, id]")
 

@@ -6,6 +6,7 @@ import pytest
 
 from rtdscan.transforms.presentation import IGNORABLE, exempt_words, mark_lists, merged, present
 from rtdscan.transforms.settings import ScoreSettings, Thresholds
+from rtdscan.transforms.words import codepoints, cut_words
 
 
 def arrays(*marks: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,3 +110,38 @@ def test_lists_keep_rows_apart() -> None:
     assert [len(row) for row in lists.to_pylist()] == [0, 2, 0, 1]
     assert lists.to_pylist()[3] == [{"start": 4, "end": 5, "score": 0.25}]
     assert pa.types.is_list(lists.type)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text", "covered"),
+    [
+        ("AT&T", "He left at&t for AT & T.", "at&t"),  # what is written without spaces, is meant without
+        ("e-mail", "An E-Mail, e-mails and e - mail", "E-Mail"),
+        ("node.js", "Use node.js. Or node.jsx", "node.js"),
+        ("C++", "Not C, but C++ and C+", "C++"),
+        ("O'Brein", "Says O’Brein here", "O’Brein"),
+        ("New  York", "In new\nyork, not Newyork", "new\nyork"),
+        ("New York", "Newer New York New", "New York"),
+        ("米饭", "我吃米饭了米", "米饭"),
+        ("snake_case", "a snake_case b", "snake_case"),
+        ("l'hôtel de ville", "à l’hôtel de ville.", "l’hôtel de ville"),
+    ],
+)
+def test_entries_that_are_cut_into_several_words_are_allowed(entry: str, text: str, covered: str) -> None:
+    words = cut_words(codepoints(text), np.arange(len(text), dtype=np.int32))
+    exempt = exempt_words(text, words.start_W, words.end_W, ignore=(), allow=(entry, "nothing else"))
+    start = text.index(covered)
+    told = [(s, e) for s, e, free in zip(words.start_W, words.end_W, exempt, strict=True) if free]
+    assert told
+    assert all(start <= s and e <= start + len(covered) for s, e in told)
+    assert {at for s, e in told for at in range(s, e)} == {
+        at for at in range(start, start + len(covered)) if not text[at].isspace()
+    }
+
+
+def test_of_several_allowed_phrases_the_longest_counts() -> None:
+    text = "old new york times square"
+    words = cut_words(codepoints(text), np.array([], dtype=np.int32))
+    allow = ("new york", "new york times", "times square", "york old")
+    exempt = exempt_words(text, words.start_W, words.end_W, ignore=(), allow=allow)
+    assert exempt.tolist() == [False, True, True, True, False]

@@ -13,12 +13,13 @@ from corpora import options, write_corpus
 from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.transforms import engines, ranges, scorer
+from rtdscan.transforms import engines, ranges, resolved
 from rtdscan.transforms.bundle import RANGES_FILE, load_bundle
 from rtdscan.transforms.engines.quantised import Ranges, input_sizes, map_input, quantise
 from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.ranges import Trial, find_ranges, packaged_texts, try_int8
-from rtdscan.transforms.scorer import Scorer, resolve_settings
+from rtdscan.transforms.resolved import resolve_settings
+from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings
 
 needs_int8 = pytest.mark.skipif(not engines.has_int8(), reason="not on this CPU")
@@ -172,17 +173,17 @@ def test_auto_takes_int8_where_the_trial_passes(
     trial: Trial, passed: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(str(tiny_bundle))
-    monkeypatch.setattr(scorer, "resolve", lambda *args, **named: ("openvino", "bfloat16"))
-    monkeypatch.setattr(scorer, "has_int8", lambda: True)
-    monkeypatch.setattr(scorer, "try_int8", lambda bundle: trial)
+    monkeypatch.setattr(resolved, "resolve", lambda *args, **named: ("openvino", "bfloat16"))
+    monkeypatch.setattr(resolved, "has_int8", lambda: True)
+    monkeypatch.setattr(resolved, "try_int8", lambda bundle: trial)
     settings = resolve_settings(ScoreSettings(), bundle)
     assert settings.precision == ("int8" if passed else "bfloat16")
-    assert trial.said() in (scorer.why_precision("auto", settings, bundle) or "")
-    assert scorer.why_precision("int8", settings, bundle) is None
+    assert trial.said() in (resolved.why_precision("auto", settings, bundle) or "")
+    assert resolved.why_precision("int8", settings, bundle) is None
     for int8 in (True, False):  # what was measured on labelled words goes before the trial
         carded = replace(bundle, card=bundle.card.model_copy(update={"int8": int8}))
         assert resolve_settings(ScoreSettings(), carded).precision == ("int8" if int8 else "bfloat16")
-    monkeypatch.setattr(scorer, "has_int8", lambda: False)
+    monkeypatch.setattr(resolved, "has_int8", lambda: False)
     assert resolve_settings(ScoreSettings(), bundle).precision == "bfloat16"
 
 

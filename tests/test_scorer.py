@@ -1,6 +1,7 @@
 """Scorer: what a text's attributes are does not depend on what is scored beside it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -177,6 +178,61 @@ def test_rewriting_is_scoring_again(scorer: Scorer) -> None:
     again = scorer.with_settings(other)
     assert again.rewrite(stored, rows).equals(again.score_rows(rows))
     assert not again.rewrite(stored, rows).equals(stored)
+
+
+def test_rewriting_looks_at_equal_texts_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pa.table(
+        {
+            "text": pa.array([b"One bad text.", None, b"Two bad words.", b"One bad text.", None], pa.large_binary()),
+            "id": pa.array([*"abcde"], pa.string_view()),  # a type that Arrow can't take rows from
+        }
+    )
+    stored = scorer.score_rows(rows, first_row=3)
+    seen: list[int] = []
+    presented = Scorer._presented
+
+    def watched(self: Scorer, table: pa.Table, text_of: Any) -> pa.Table:
+        seen.append(table.num_rows)
+        return presented(self, table, text_of)
+
+    monkeypatch.setattr(Scorer, "_presented", watched)
+    strict = scorer.with_settings(scorer.settings.model_copy(update={"thresholds": Thresholds(floor=0.2, flag=0.2)}))
+    again = strict.rewrite(stored, rows, first_row=3)
+    assert seen == [3]
+    assert again.equals(strict.score_rows(rows, first_row=3))
+    assert again["id"].to_pylist() == [*"abcde"]
+    assert again["row"].to_pylist() == [3, 4, 5, 6, 7]
+
+
+def test_one_threshold_of_a_pair_moves_the_other_along(scorer: Scorer) -> None:
+    own = scorer.bundle.card.thresholds
+    resolved = scorer.with_settings(ScoreSettings(thresholds=Thresholds(flag=own.floor / 2))).settings.thresholds
+    assert (resolved.floor, resolved.flag) == (own.floor / 2, own.floor / 2)
+    high = scorer.with_settings(ScoreSettings(thresholds=Thresholds(review=own.drop + 0.1))).settings.thresholds
+    assert (high.review, high.drop) == (own.drop + 0.1, own.drop + 0.1)
+    low = scorer.with_settings(ScoreSettings(thresholds=Thresholds(drop=own.review / 2))).settings.thresholds
+    assert (low.review, low.drop) == (own.review / 2, own.review / 2)
+    with pytest.raises(UserError, match=r"thresholds\.floor is 0\.9; expected at most thresholds\.flag, which is 0\.5"):
+        scorer.with_settings(ScoreSettings(thresholds=Thresholds(floor=0.9)))
+
+
+def test_all_words_above_a_low_threshold_are_flagged(scorer: Scorer) -> None:
+    settings = ScoreSettings(thresholds=Thresholds(flag=0.001), output=OutputSettings(words=True))
+    (row,) = scorer.with_settings(settings).score(texts(PROSE)).to_pylist()
+    assert row["n_flagged"] == sum(word["score"] >= 0.001 for word in row["words"]) > 0
+
+
+def test_a_window_that_the_model_does_not_know_is_refused(scorer: Scorer) -> None:
+    with pytest.raises(UserError, match=r"window is 4096; expected at most \d+, the positions that"):
+        scorer.with_settings(ScoreSettings(window=4096))
+
+
+def test_two_columns_of_one_name_are_refused_before_scoring(scorer: Scorer) -> None:
+    carrying = scorer.with_settings(ScoreSettings(output=OutputSettings(columns=("id",))))
+    table = pa.table({"text": ["A text."], "doc": ["D"], "id": [1]})
+    with pytest.raises(UserError, match="id is the name of an attribute or listed twice"):
+        carrying.score(table, id="doc")
+    assert carrying.score(table)["id"].to_pylist() == [1]
 
 
 class Broken:

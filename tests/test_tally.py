@@ -57,6 +57,30 @@ def test_an_empty_shard_is_zero() -> None:
     assert tally_attributes(shard([]), file="a") == Tally.zero()
 
 
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (pa.array(["a", "b"], pa.string_view()), "b"),
+        (pa.array([b"a", b"b"], pa.binary_view()), "b'b'"),
+        (pa.array([1, 1_700_000_000_123_456_789], pa.timestamp("ns", tz="UTC")), "2023-11-14 22:13:20.123456789Z"),
+        (pa.array([0, 4_000_000], pa.date32()), "12921-08-18"),
+        (pa.array([b"\xffx", b"\xff"], pa.large_binary()).cast(pa.large_string(), safe=False), "\\xff"),
+        (pa.array([0, 5], pa.duration("ns")), "5"),
+        (pa.array([0, 3_600_000_000_001], pa.time64("ns")), "01:00:00.000000001"),
+        (pa.array(["a", "b"]).dictionary_encode(), "b"),
+        (pa.array([1, None], pa.int8()), None),
+    ],
+)
+def test_ids_of_any_type_name_the_worst(ids: pa.Array, told: str | None) -> None:
+    table = shard([0.1, 0.9, None])
+    ids = pa.concat_arrays([ids, ids.slice(0, 1)])
+    table = table.set_column(0, pa.field("id", ids.type), ids)
+    table = table.append_column("carried", pa.array(["x", "y", "z"], pa.string_view()))
+    tally = tally_attributes(table, file="f", by=pa.table({"source": ["s", "t", "s"]}))
+    assert [worst.id for worst in tally.worst][:1] == [told]
+    assert tally.by["source"]["s"].documents == 1
+
+
 scores = st.lists(st.none() | st.sampled_from([i / 64 for i in range(65)]), max_size=30)
 
 

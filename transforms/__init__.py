@@ -38,6 +38,7 @@ documents    a text's bytes, whether they can be scored, its pieces
 stored       scores of pieces -> columns of documents
 pieces       pieces of texts -> their scores
 ranges       what int8 needs to know of a model, and whether it serves it
+resolved     what settings leave open, decided by model and machine
 scorer       all of the above composed: Scorer.score(table) -> table
 corruption   ways text goes wrong, with labels, a file a family
 job          what every step of one scan has to know; when a shard is current

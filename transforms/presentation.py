@@ -104,7 +104,7 @@ def merged(
 def exempt_words(
     text: str, start_K: NDArray[np.int32], end_K: NDArray[np.int32], *, ignore: Sequence[str], allow: tuple[str, ...]
 ) -> NDArray[np.bool_]:
-    """Which of the words are never flagged: of a kind in `ignore`, or in (or part of a phrase of) `allow`."""
+    """Which of the words are never flagged: of a kind in `ignore`, or an entry of `allow` or part of one."""
     exempt_K = np.zeros(len(start_K), dtype=bool)
     if not len(start_K):
         return exempt_K
@@ -114,11 +114,10 @@ def exempt_words(
         exempt_K |= _overlapping(residues(text), start_K, end_K)
     if allow:
         words, phrases = _allowed(allow)
-        exempt_K |= np.array(
-            [text[s:e].casefold() in words for s, e in zip(start_K.tolist(), end_K.tolist(), strict=True)], dtype=bool
-        )
-        if phrases is not None:
-            exempt_K |= _overlapping([m.span() for m in phrases.finditer(text)], start_K, end_K)
+        spots = zip(start_K.tolist(), end_K.tolist(), strict=True)
+        exempt_K |= np.array([_folded(text[start:end]) in words for start, end in spots], dtype=bool)
+        if phrases:
+            exempt_K |= _overlapping(list(_found(text, phrases)), start_K, end_K)
     return exempt_K
 
 
@@ -138,14 +137,53 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
 }
 
 
+_HAN = "\u2e80-\uabff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Scripts without spaces between words: each character stands for itself."""
+
+_ATOM = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+(?:['’][^\W{_HAN}]+)*|[^\w\s]")
+
+_Phrase = tuple[tuple[str, bool], ...]
+"""Atoms, folded, and whether white space stands before each."""
+
+
+def _folded(text: str) -> str:
+    return text.casefold().replace("’", "'")
+
+
 @cache
-def _allowed(allow: tuple[str, ...]) -> tuple[frozenset[str], re.Pattern[str] | None]:
-    words = frozenset(entry.casefold() for entry in allow if entry.split() == [entry])
-    phrases = sorted((entry for entry in allow if len(entry.split()) > 1), key=len, reverse=True)
-    if not phrases:
-        return words, None
-    joined = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
-    return words, re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
+def _allowed(allow: tuple[str, ...]) -> tuple[frozenset[str], dict[str, list[_Phrase]]]:
+    """Entries that are one word; those of several atoms ("New York", "AT&T", "e-mail"), longest first, by the first."""
+    phrases: dict[str, list[_Phrase]] = {}
+    for entry in allow:
+        atoms = list(_ATOM.finditer(entry.strip()))
+        if len(atoms) > 1:
+            ends = [atoms[0].start(), *(atom.end() for atom in atoms)]
+            phrase = tuple((_folded(atom[0]), atom.start() > end) for atom, end in zip(atoms, ends, strict=False))
+            phrases.setdefault(phrase[0][0], []).append(phrase)
+    for those in phrases.values():
+        those.sort(key=len, reverse=True)
+    return frozenset(map(_folded, allow)), phrases
+
+
+def _found(text: str, phrases: dict[str, list[_Phrase]]) -> Iterator[tuple[int, int]]:
+    """Where phrases stand, whole words of the text, the longest of each place; time does not grow with their number."""
+    past = 0
+    for atom in _ATOM.finditer(text):
+        if atom.start() >= past:
+            ends = (_end_of(phrase, text, atom.end()) for phrase in phrases.get(_folded(atom[0]), ()))
+            past = next((end for end in ends if end is not None), past)
+            if past > atom.start():
+                yield atom.start(), past
+
+
+def _end_of(phrase: _Phrase, text: str, at: int) -> int | None:
+    """Where a phrase ends whose first atom ends at `at`; None where its others do not follow."""
+    for wanted, apart in phrase[1:]:
+        atom = _ATOM.search(text, at)
+        if atom is None or _folded(atom[0]) != wanted or (atom.start() > at) != apart:
+            return None
+        at = atom.end()
+    return at
 
 
 def _overlapping(

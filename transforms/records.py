@@ -24,6 +24,9 @@ from rtdscan.transforms.tally import Tally
 SCORING_VERSION = 4
 """Raised whenever the same text and model would give other scores; part of every fingerprint."""
 
+OPTIONAL = ("embedding", "words", "tokens")
+"""Attributes that there may be or not; no carried column has such a name, or who reads would take it for ours."""
+
 SPANS_VERSION = 6
 """Raised whenever spans or decisions are made otherwise from stored candidates; part of every fingerprint."""
 
@@ -264,7 +267,7 @@ def attribute_schema(
         fields.append(_described("words", pa.list_(MARK), "every word with its probability"))
     if output.tokens:
         fields.append(_described("tokens", pa.list_(MARK), "every token with its probability"))
-    taken = {field.name for field in fields}
+    taken = {*(field.name for field in fields), *OPTIONAL}
     for column in carried:
         if column.name in taken:
             raise UserError(

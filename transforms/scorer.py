@@ -20,7 +20,7 @@ from rtdscan.transforms.candidates import evidence
 from rtdscan.transforms.columns import as_binary, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.embedding import EmbeddingMap
-from rtdscan.transforms.engines import Engine, has_int8, load_engine, resolve
+from rtdscan.transforms.engines import Engine, load_engine
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.forward import Known
 from rtdscan.transforms.gaps import GapReader, load_reader
@@ -28,9 +28,9 @@ from rtdscan.transforms.lexicon import Lexicon
 from rtdscan.transforms.pace import OnTokens
 from rtdscan.transforms.pieces import score_pieces
 from rtdscan.transforms.presentation import present
-from rtdscan.transforms.ranges import find_ranges, try_int8
 from rtdscan.transforms.records import attribute_schema
-from rtdscan.transforms.settings import OutputSettings, Precision, ScoreSettings, SuggestSettings, Thresholds
+from rtdscan.transforms.resolved import ranges_for, resolve_settings
+from rtdscan.transforms.settings import OutputSettings, ScoreSettings, SuggestSettings, Thresholds
 from rtdscan.transforms.stored import PieceScores, refloored, stored_columns
 from rtdscan.transforms.suggest import Suggester, add_suggestions
 from rtdscan.transforms.tokens import Piece
@@ -109,8 +109,8 @@ class Scorer:
         )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
-        """The same network with other thresholds, `ignore`, `allow` and outputs."""
-        chosen = {"engine": self.settings.engine, "precision": self.settings.precision}
+        """The same network with other settings; engine, precision and threads stay, and so does what was loaded."""
+        chosen = {name: getattr(self.settings, name) for name in ("engine", "precision", "threads")}
         return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
 
     def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:
@@ -125,14 +125,15 @@ class Scorer:
             One attribute row per row, in order (schema: records.attribute_schema).
 
         Raises:
-            UserError: There is no such column, or no single text column.
+            UserError: There is no such column, no single text column, or two columns would have one name.
         """
         name = find_text_column(table.schema, text, where="the table")
         columns = self.settings.output.columns
         names = ["text", *(["id"] if id else []), *columns]
         carried = (read_column(table, column) for column in (*([id] if id else []), *columns))
-        arrays = [as_binary(read_column(table, name)), *carried]
-        return self.score_rows(pa.Table.from_arrays(arrays, names=names))
+        rows = pa.Table.from_arrays([as_binary(read_column(table, name)), *carried], names=names)
+        self._schema(rows.schema)  # before anything is scored
+        return self.score_rows(rows)
 
     def score_rows(
         self,
@@ -155,13 +156,12 @@ class Scorer:
         Returns:
             One attribute row per row.
         """
-        texts = pc.dictionary_encode(rows.column(0).combine_chunks())
-        kind_R = texts.indices.fill_null(len(texts.dictionary)).to_numpy().astype(np.int64)
-        first_U = _first_rows(kind_R, len(texts.dictionary))
+        texts, kind_R = _distinct(rows.column(0))
+        first_U = _first_rows(kind_R, len(texts))
         doomed = {int(kind_R[row]) for row in failed}
         documents = [
             failed_document(data, "it killed its worker") if at in doomed else read_document(data)
-            for at, data in enumerate(_views(texts.dictionary))
+            for at, data in enumerate(_views(texts))
         ]
         parts = list(self._score(documents, first_U=first_U, on_document=on_document, on_tokens=on_tokens))
         documents.append(NULL)
@@ -172,16 +172,20 @@ class Scorer:
         return self._attributes(told.take(pa.array(kind_R)), rows, first_row=first_row)
 
     def rewrite(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
-        """Make spans and decisions again from stored attributes; no network runs.
+        """Make spans and decisions again from stored attributes; no network runs. Equal texts are looked at once.
 
         Args:
             previous: The rows' attributes, scored at a `thresholds.floor` no higher than today's.
             rows: As for `score_rows`, with the same texts.
             first_row: Number of the first row in its file.
         """
-        stored = refloored(previous, settings=self.settings)
-        views = list(_views(rows.column(0).combine_chunks()))
-        told = self._presented(stored, lambda at: str(views[at], "utf-8"))
+        texts, kind_R = _distinct(rows.column(0))
+        first_U = _first_rows(kind_R, len(texts))[: kind_R.max(initial=-1) + 1]
+        views = list(_views(texts))
+        given = {"row", *rows.column_names[1:]}  # Arrow can't take from every type that these may have
+        own = previous.select([name for name in previous.column_names if name not in given])
+        stored = refloored(own.take(pa.array(first_U)), settings=self.settings)
+        told = self._presented(stored, lambda at: str(views[at], "utf-8")).take(pa.array(kind_R))
         return self._attributes(told, rows, first_row=first_row)
 
     def _score(
@@ -277,51 +281,27 @@ class Scorer:
 
     def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
         """Put attributes beside the columns that come from the input, in the order of the schema."""
-        given = {field.name: (field, rows.column(at)) for at, field in enumerate(rows.schema) if at > 0}
-        schema = attribute_schema(
-            self.settings.output,
-            dims=self.engine.dims,
-            id_type=given["id"][0].type if "id" in given else None,
-            carried=tuple(field for name, (field, _) in given.items() if name != "id"),
-        )
+        schema = self._schema(rows.schema)
         number = pa.array(np.arange(first_row, first_row + rows.num_rows), pa.int64())
         columns = {name: told[name] for name in told.column_names}
-        columns |= {"row": number, **{name: column for name, (_, column) in given.items()}}
+        columns |= {"row": number, **dict(zip(rows.column_names[1:], rows.columns[1:], strict=True))}
         return pa.table([columns[name] for name in schema.names], schema=schema).combine_chunks()
 
-
-def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
-    """Settings with nothing left open: engine and precision of this machine, window and thresholds of the bundle."""
-    engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision)
-    if settings.precision == "auto" and engine == "openvino" and has_int8() and int8_serves(bundle):
-        precision = "int8"
-    given = settings.thresholds.model_dump(exclude_none=True)
-    thresholds = Thresholds(**{**bundle.card.thresholds.model_dump(), **given})
-    window = min(settings.window or bundle.card.window, bundle.config.positions)
-    return settings.model_copy(
-        update={"engine": engine, "precision": precision, "window": window, "thresholds": thresholds}
-    )
+    def _schema(self, rows: pa.Schema) -> pa.Schema:
+        """The schema of the attributes of such rows (see `score_rows`)."""
+        has_id = rows.names[1:2] == ["id"]
+        return attribute_schema(
+            self.settings.output,
+            dims=self.engine.dims,
+            id_type=rows.field(1).type if has_id else None,
+            carried=tuple(rows)[2 if has_id else 1 :],
+        )
 
 
-def int8_serves(bundle: Bundle) -> bool:
-    """Whether `precision: auto` may choose int8: by what the bundle's card says of labelled words, else by a trial."""
-    return bundle.card.int8 if bundle.card.int8 is not None else try_int8(bundle).passed
-
-
-def why_precision(asked: Precision, settings: ScoreSettings, bundle: Bundle) -> str | None:
-    """Why `auto` chose the precision of resolved settings, for people; None where it was asked for."""
-    if asked != "auto":
-        return None
-    if settings.engine != "openvino" or not has_int8():
-        return f"{settings.precision}: the fastest of this machine"
-    if bundle.card.int8 is None:
-        return f"{settings.precision}: in int8 {try_int8(bundle).said()}"
-    return f"{settings.precision}: int8 finds errors {'as' if bundle.card.int8 else 'less'} well, by the model's card"
-
-
-def ranges_for(settings: ScoreSettings, bundle: Bundle) -> Ranges | None:
-    """What int8 needs besides the bundle; None for any other precision."""
-    return find_ranges(bundle) if settings.precision == "int8" else None
+def _distinct(texts: pa.ChunkedArray) -> tuple[pa.LargeBinaryArray, NDArray[np.int64]]:
+    """Each text once, and which of them each row has; past the last where it is null."""
+    coded = pc.dictionary_encode(texts.combine_chunks())
+    return coded.dictionary, coded.indices.fill_null(len(coded.dictionary)).to_numpy().astype(np.int64)
 
 
 def _first_rows(kind_R: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -1,9 +1,12 @@
 """What a user can choose about scoring and about corrupting: typed trees, from which --help, the README's reference and
 errors come."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rtdscan.transforms.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -23,16 +26,45 @@ class Thresholds(Section):
     """When a word is a candidate or flagged, and when a document is reviewed or dropped. Probabilities."""
 
     floor: Share | None = Field(
-        None, description="words at or above this are stored as candidates; default: the bundle's"
+        None, description="words at or above this are stored as candidates; default: the bundle's, at most `flag`"
     )
     flag: Share | None = Field(None, description="words at or above this are flagged; default: the bundle's")
     review: Share | None = Field(
-        None, description="documents whose score is at or above this are `review`; default: the bundle's"
+        None,
+        description="documents whose score is at or above this are `review`; default: the bundle's, at most `drop`",
     )
     drop: Share | None = Field(
-        None, description="documents whose score is at or above this are `drop`; default: the bundle's"
+        None,
+        description="documents whose score is at or above this are `drop`; default: the bundle's, at least `review`",
     )
     not_ok: Decision = Field("review", description="decision for rows without a score (empty, null, invalid, failed)")
+
+    def or_else(self, own: Mapping[str, float]) -> "Thresholds":
+        """These, and where one is not given the model's own; of a pair the one that is given moves the other along.
+
+        Args:
+            own: The model's floor, flag, review and drop.
+
+        Returns:
+            Thresholds, all given: floor <= flag and review <= drop.
+
+        Raises:
+            UserError: The lower one of a pair is given alone, above the model's other: who wants to flag fewer words
+                means `flag`, and what he means by `floor` can't be told.
+        """
+        told = {**own, **self.model_dump(exclude_none=True)}
+        if self.floor is None:
+            told["floor"] = min(told["floor"], told["flag"])
+        if told["floor"] > told["flag"]:
+            raise UserError(
+                f"thresholds.floor is {self.floor}; expected at most thresholds.flag, which is {told['flag']}, the "
+                "model's: words below the floor are not kept, so give the flag too"
+            )
+        if self.review is None:
+            told["review"] = min(told["review"], told["drop"])
+        if self.drop is None:
+            told["drop"] = max(told["review"], told["drop"])
+        return Thresholds(**told)
 
 
 class OutputSettings(Section):

@@ -28,6 +28,11 @@ WORST = 20
 VALUES = 200
 """Values of a user's column that are counted by name; the rest is counted together, under OTHER."""
 
+_COUNTED = (
+    "row", "status", "n_chars", "n_words", "n_tokens", "n_windows", "unk_share", "score", "n_flagged", "embedding",
+    "decision",
+)  # fmt: skip
+
 OTHER, NULL = "(other)", "(null)"
 
 VALUE_CHARS = 100
@@ -169,7 +174,8 @@ def tally_attributes(attributes: pa.Table, *, file: str, by: pa.Table | None = N
         file: Relative path of the input file, for the list of the worst documents.
         by: Columns of the same rows by whose values there are tallies too.
     """
-    scored = attributes.filter(pc.is_valid(attributes["score"]))
+    there = pc.is_valid(attributes["score"])
+    scored = _counted(attributes).filter(there)
     score_D = scored["score"].to_numpy().astype(np.float64)
     words_D = scored["n_words"].to_numpy()
     unknown_D = scored["unk_share"].to_numpy().astype(np.float64) * scored["n_tokens"].to_numpy()
@@ -189,14 +195,16 @@ def tally_attributes(attributes: pa.Table, *, file: str, by: pa.Table | None = N
         scores=tuple(np.histogram(score_D, SCORE_EDGES)[0].tolist()),
         lengths=tuple(np.histogram(words_D, (*LENGTH_EDGES, np.inf))[0].tolist()),
         embedding_sum=_embedding_sum(scored),
-        worst=_worst(scored, score_D, file),
+        worst=_worst(attributes, np.flatnonzero(there.to_numpy()), score_D, file),
         by={} if by is None else {name: _by_value(attributes, by[name]) for name in by.column_names},
     )
 
 
 def _by_value(attributes: pa.Table, values: pa.ChunkedArray) -> dict[str, Tally]:
     """The tally of the rows of each value."""
-    numbers = attributes.drop_columns([name for name in ("embedding", "id") if name in attributes.column_names])
+    numbers = _counted(attributes)
+    if "embedding" in numbers.column_names:
+        numbers = numbers.drop_columns("embedding")
     names, name_R = _named(values)
     kept = _kept(names)
     slot_N = np.array([at if name in kept else len(names) for at, name in enumerate(names)], dtype=np.int64)
@@ -246,6 +254,11 @@ def _joined(a: dict[str, Tally], b: dict[str, Tally]) -> dict[str, Tally]:
     return dict(sorted(joined.items()))
 
 
+def _counted(attributes: pa.Table) -> pa.Table:
+    """The columns that are counted; of the user's none, for Arrow can't filter all types that these may have."""
+    return attributes.select([name for name in attributes.column_names if name in _COUNTED])
+
+
 def _sum(table: pa.Table, column: str) -> int:
     return int(pc.sum(table[column]).as_py() or 0)
 
@@ -258,24 +271,30 @@ def _embedding_sum(scored: pa.Table) -> tuple[float, ...]:
     return tuple(np.round(values_DE.sum(axis=0), 6).tolist())
 
 
-def _worst(scored: pa.Table, score_D: "np.ndarray[Any, np.dtype[np.float64]]", file: str) -> tuple[Worst, ...]:
-    order = np.argsort(-score_D, kind="stable")[:WORST]
-    rows = scored["row"].take(pa.array(order)).to_pylist()
-    ids: Sequence[Any] = [None] * len(order)
-    if "id" in scored.column_names:
-        ids = _printable(scored["id"].take(pa.array(order)).combine_chunks())
-    return tuple(
-        Worst(score=float(score_D[at]), file=file, row=row, id=None if id_ is None else str(id_))
-        for at, row, id_ in zip(order, rows, ids, strict=True)
-    )
+def _worst(
+    attributes: pa.Table, row_D: "np.ndarray[Any, np.dtype[np.int64]]", score_D: "np.ndarray[Any, Any]", file: str
+) -> tuple[Worst, ...]:
+    """Of documents by their rows in the table."""
+    ids = attributes["id"] if "id" in attributes.column_names else None
+    worst = []
+    for at in np.argsort(-score_D, kind="stable")[:WORST].tolist():
+        row = int(row_D[at])
+        id_ = None if ids is None else _printable(ids[row])
+        worst.append(Worst(score=float(score_D[at]), file=file, row=attributes["row"][row].as_py(), id=id_))
+    return tuple(worst)
 
 
-def _printable(ids: pa.Array) -> list[Any]:
-    """Ids as Python values; what is not UTF-8 in a string is escaped, not refused."""
-    if pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
-        raw = ids.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
-    return list(ids.to_pylist())
+def _printable(id_: pa.Scalar) -> str | None:
+    """An id as text; what is not UTF-8 in a string is escaped, not refused."""
+    if not id_.is_valid:
+        return None
+    if is_string_like(id_.type) and not pa.types.is_dictionary(id_.type):
+        return bytes(id_.as_buffer()).decode("utf-8", "backslashreplace")
+    if pa.types.is_duration(id_.type):
+        id_ = id_.cast(pa.int64())
+    elif pa.types.is_temporal(id_.type):  # Python has no nanoseconds and no years past 9999
+        id_ = id_.cast(pa.string())
+    return str(id_.as_py())
 
 
 def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:

@@ -72,7 +72,7 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision) -> tup
     Returns:
         Engine and precision, neither of them "auto": torch where there is a CUDA device, else openvino where it is
         installed, else torch; bfloat16 where the processor has instructions for it, else float32. int8 is up to the
-        model, not to the machine alone: see scorer.resolve_settings.
+        model, not to the machine alone: see resolved.resolve_settings.
 
     Raises:
         EngineError: What was asked for is not there.
