@@ -93,6 +93,16 @@ def test_vocabulary_file_gives_the_tokenizer_of_transformers(model: Path, lower_
     assert (ours == tiny_tokenizer().encode(TEXT, add_special_tokens=False).ids) is lower_case
 
 
+def test_a_vocabulary_with_a_line_separator_as_a_piece_keeps_its_numbers(model: Path) -> None:
+    pieces = sorted(tiny_vocabulary(), key=tiny_vocabulary().__getitem__)
+    odd = next(at for at, piece in enumerate(pieces) if piece.isalpha() and len(piece) > 3)
+    pieces[odd] = "\u2028"
+    (model / "tokenizer.json").unlink()
+    (model / "vocab.txt").write_bytes(("\r\n".join(pieces) + "\r\n").encode())
+    tokenizer = load_bundle(str(model)).tokenizer()
+    assert [tokenizer.token_to_id(piece) for piece in pieces] == list(range(len(pieces)))
+
+
 def test_tokenizer_neither_cuts_nor_pads(model: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.enable_truncation(4)

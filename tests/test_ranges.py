@@ -116,6 +116,9 @@ def test_ranges_are_found_once_and_the_same_again(
     with monkeypatch.context() as patch:
         patch.setattr(ranges, "measure_ranges", lambda *args: pytest.fail("were found before"))
         assert find_ranges(bundle) == found
+    for damaged in (b"", found.data[:100], found.data[:-8]):
+        kept.write_bytes(damaged)
+        assert find_ranges(bundle) == found
 
 
 def test_a_cache_that_can_not_be_written_does_no_harm(

@@ -183,6 +183,10 @@ def test_a_touched_file_is_only_restamped(corpus: Path, output: Path, tiny_bundl
     assert 2 <= done["restamped"] < units
     assert done["restamped"] + done["current"] == units
     assert attributes(output).equals(before)
+    restamped = shards(output)
+    shutil.rmtree(output)
+    scan(corpus, output, tiny_bundle, *sets)
+    assert shards(output) == restamped, "the bytes of a fresh scan"
     assert scan(corpus, output, tiny_bundle, *sets) == {"current": units}
 
 

@@ -337,6 +337,17 @@ def test_a_dangling_link_is_listed_so_that_somebody_is_told(tmp_path):
     assert (entry.relative, entry.size, entry.version) == ("gone.parquet", 0, "")
 
 
+def test_a_link_to_itself_is_listed_like_a_dangling_one(tmp_path):
+    put_all(str(tmp_path), "a.parquet")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.parquet").symlink_to("loop.parquet")
+    assert [(entry.relative, entry.version) for entry in storage.list_files(str(tmp_path))][1:] == [
+        ("loop", ""),
+        ("loop.parquet", ""),
+    ]
+    assert relatives(storage.expand(str(tmp_path))) == ["a.parquet", "loop.parquet"]
+
+
 def test_pipes_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "p.parquet")
     assert storage.list_files(str(tmp_path)) == []
@@ -394,6 +405,14 @@ def test_a_name_that_exists_wins_over_a_glob(root, name):
     entries = storage.expand(storage.join(root, f"dir {name}"))
     assert relatives(entries) == ["a.parquet"]
     assert relatives(storage.expand(storage.join(root, "d*[x .]*", "*.parquet"))) == [f"dir {name}/a.parquet"]
+
+
+def test_a_glob_below_a_folder_with_brackets_is_of_that_folder(tmp_path):
+    put_all(str(tmp_path), "data[2]/a.parquet", "data2/b.parquet", "data2/c[1].parquet")
+    entries = storage.expand(f"{tmp_path}/data[2]/*.parquet")
+    assert [(entry.path, entry.relative) for entry in entries] == [(f"{tmp_path}/data[2]/a.parquet", "a.parquet")]
+    assert storage.glob_root(f"{tmp_path}/data[2]/*.parquet") == f"{tmp_path}/data[2]"
+    assert relatives(storage.expand(f"{tmp_path}/data[1-3]/b*")) == ["data2/b.parquet"]
 
 
 @pytest.mark.parametrize(

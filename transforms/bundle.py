@@ -281,7 +281,9 @@ def _open_tokenizer(path: Path) -> Tokenizer:
 
 def _word_piece(vocab: Path, config: dict[str, Any]) -> Tokenizer:
     """A BERT tokenizer from a vocabulary, one piece a line, and the settings of tokenizer_config.json."""
-    ids = {piece: at for at, piece in enumerate(vocab.read_text(encoding="utf-8").splitlines())}
+    # Not splitlines: BERT's Chinese vocabulary has U+2028, a line separator, as a piece.
+    pieces = vocab.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    ids = {piece: at for at, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,

@@ -77,7 +77,7 @@ class ScorerHandler(ModelHandler):
 
 def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> ScoredBatch:
     """Score a unit, or make its attributes again from stored ones where that serves."""
-    # The scorer sees the settings of this job: a process may keep its scorer over jobs that differ in thresholds only.
+    # The scorer sees the settings of this job, whatever it was loaded with.
     scorer = scorer.with_settings(job.settings)
     attempt = attempts.current(job, batch.unit)
 
@@ -85,7 +85,7 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
         attempts.note_row(job, batch.unit, attempt, row)
 
     if batch.outcome == "restamped" and batch.previous is not None:
-        attributes = batch.previous
+        attributes = scorer.restamp(batch.previous, batch.table, first_row=batch.unit.first_row)
     elif batch.outcome == "rewritten" and batch.previous is not None:
         attributes = scorer.rewrite(batch.previous, batch.table, first_row=batch.unit.first_row)
     else:

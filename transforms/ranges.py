@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rtdscan.transforms.bundle import RANGES_FILE, Bundle
 from rtdscan.transforms.engines import Engine, load_engine
 from rtdscan.transforms.engines.quantised import Ranges
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.fetch import cache_directory
 from rtdscan.transforms.forward import run_windows
 from rtdscan.transforms.pieces import score_pieces
@@ -93,9 +93,11 @@ def find_ranges(bundle: Bundle) -> Ranges:
             )
         return ranges
     kept = _kept(bundle, "safetensors")
-    data = kept.read_bytes() if kept.is_file() else b""
-    if data:
-        return Ranges(data)
+    if kept.is_file():
+        ranges = Ranges(kept.read_bytes())
+        with suppress(EngineError):  # damaged: found anew
+            ranges.inputs(bundle.config)
+            return ranges
     ranges = measure_ranges(bundle, packaged_texts(0, RANGE_BYTES))
     _keep(kept, ranges.data)
     return ranges

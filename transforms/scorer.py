@@ -188,6 +188,10 @@ class Scorer:
         told = self._presented(stored, lambda at: str(views[at], "utf-8")).take(pa.array(kind_R))
         return self._attributes(told, rows, first_row=first_row)
 
+    def restamp(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
+        """Stored attributes that still hold, as a table that is written to the same bytes as a fresh one."""
+        return self._attributes(previous, rows, first_row=first_row)
+
     def _score(
         self,
         documents: Sequence[Document],

@@ -40,7 +40,7 @@ def read_stamp(path: str) -> Stamp | None:
     try:
         with storage.open_read(path) as source:
             metadata = pq.read_metadata(source).metadata or {}
-    except (pa.ArrowInvalid, OSError):  # what pyarrow raises on damaged footers
+    except (pa.ArrowException, OSError):  # what pyarrow raises on damaged footers
         return None
     return parse_stamp(metadata.get(KEY))
 

@@ -153,11 +153,18 @@ def _walk(
         below = (*parts, printable(child.name))
         if (not hidden and child.name.startswith(_HIDDEN)) or not _may_hold(pattern, below):
             continue
-        if child.is_dir():
+        if _is_directory(child):
             yield from _walk(child.path, below, above, pattern, hidden=hidden)
-        elif child.is_file() or child.is_symlink():  # no pipe or device; a dangling link is told of as a bad file
+        elif child.is_symlink() or child.is_file():  # no pipe or device; a dangling link is told of as a bad file
             size, version = stat(child.path) or (0, "")
             yield Entry(child.path, "/".join(below), size, version)
+
+
+def _is_directory(child: "os.DirEntry[str]") -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _listed_remotely(root: str, *, hidden: bool = False) -> Iterator[Entry]:
@@ -223,9 +230,15 @@ def _is_glob(path: str) -> bool:
 
 
 def _split(pattern: str) -> tuple[str, list[str]]:
+    """A glob's folder, all before its first pattern, and the rest; a local folder of that very name is no pattern."""
     parts = pattern.split("/")
-    first = next(at for at, part in enumerate(parts) if any(mark in part for mark in "*?["))
+    first = next(at for at in range(len(parts)) if _is_pattern("/".join(parts[: at + 1])))
     return "/".join(parts[:first]) or "/", parts[first:]
+
+
+def _is_pattern(path: str) -> bool:
+    last = path.rpartition("/")[2]
+    return any(mark in last for mark in "*?[") and not (is_local(path) and local(path).is_dir())
 
 
 def _is_file(path: str) -> bool:
