@@ -46,7 +46,7 @@ setup(
         "rich>=13.7",  # progress bar and tables
         "safetensors>=0.5",
         "tokenizers>=0.21",
-        # A bare `torch` pulls gigabytes of CUDA on Linux; see README, "Install".
+        # A bare `torch` pulls gigabytes of CUDA on Linux; see README, "Two commands".
         "torch>=2.6,<2.14",
         "transformers>=5,<6",
     ],

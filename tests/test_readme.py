@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from rtdscan.pipeline.clean import CleanConfig
-from rtdscan.pipeline.config import ScanConfig, reference_markdown
+from rtdscan.pipeline.config import ScanConfig, load_config, reference_markdown
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings
 
@@ -74,6 +74,14 @@ def test_the_two_commands_are_the_ones_that_the_check_runs() -> None:
     command = "python" + tests.partition("/python")[2]
     assert command.startswith("python -m pytest -n ")
     assert command in check.replace('"', "")
+
+
+def test_every_config_loads(tmp_path: Path) -> None:
+    for number, block in enumerate(blocks("yaml")):
+        path = tmp_path / f"block{number}.yaml"
+        path.write_text(block)
+        load_config(ScanConfig, files=[path])
+    assert blocks("yaml")
 
 
 @pytest.mark.slow
