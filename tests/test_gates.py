@@ -118,6 +118,62 @@ def test_a_source_that_sends_nothing_any_more_has_no_rows() -> None:
     assert verdicts({"mean_score": {"max": 1, "by": "source"}}, now, base)[1:] == []
 
 
+def sites(*numbers: int) -> list[str]:
+    return [f"site{number}.example" for number in numbers]
+
+
+def found_in(sources: list[str]) -> Tally:
+    return tallied([0.1] * len(sources), sources)
+
+
+def test_a_live_source_among_more_than_are_named_was_said_to_have_no_rows() -> None:
+    """New sources with smaller hashes push others, which are as alive as ever, into OTHER."""
+    old = sites(*range(tally_module.VALUES))
+    base = baseline(found_in(old))
+    tonight = [*old, *(f"new{number}.example" for number in range(10))]
+    gates = {"rows": {"min": 1, "by": "source"}, "documents": {"max": 2, "by": "source"}}
+    found = judge(parse_gates(gates), run(found_in(tonight)), base)
+    assert passed(found)
+    unnamed = {verdict.of for verdict in found if verdict.verdict == "no data"} - {OTHER}
+    assert unnamed
+    assert unnamed < set(old)
+    assert {v.note for v in found if v.of in unnamed} == {"not among the values that are counted by name, gone or not"}
+    # OTHER holds ten sources of one row each: the sum of 10 says nothing about a bound of 2 on each.
+    assert [(v.value, v.verdict) for v in found if v.of == OTHER] == [(None, "no data")] * 2
+    shifts = parse_gates({"drift.ks_score": {"max": 0, "by": "source"}})
+    drifts = judge(shifts, run(base.tally), baseline(found_in(tonight)))
+    assert {v.note for v in drifts if v.of in unnamed} == {"the accepted run did not count it by name"}
+
+
+def test_fewer_sources_than_before_were_said_to_have_lost_the_rest() -> None:
+    """OTHER itself is no source: it is gone when all are counted by name again."""
+    many = sites(*range(tally_module.VALUES + 5))
+    named = sorted(set(found_in(many).by["source"]) - {OTHER})
+    found = judge(parse_gates({"rows": {"min": 1, "by": "source"}}), run(found_in(named)), baseline(found_in(many)))
+    assert {(verdict.of, verdict.verdict) for verdict in found} == {(name, "passed") for name in named}
+
+
+@given(st.sets(st.integers(0, 40)), st.integers(1, 20))
+def test_a_source_that_is_gone_is_known_by_its_hash(numbers: set[int], most: int) -> None:
+    """Also beside OTHER: what would be counted by name if it had a row has none."""
+    before, tally_module.VALUES = tally_module.VALUES, most
+    try:
+        counted = found_in(sites(*numbers)).by["source"]
+        for site in set(sites(*range(41))) - set(counted):
+            would_be_named = site in found_in([*sites(*numbers), site]).by["source"]
+            absent = tally_module.surely_absent(site, counted)
+            assert absent == (OTHER not in counted or would_be_named)
+            assert not (absent and site in sites(*numbers))
+    finally:
+        tally_module.VALUES = before
+
+
+def test_a_column_without_names_in_one_file_hides_what_is_gone() -> None:
+    now = tallied([0.1], ["a"]) + tallied([0.1], pa.array([["b"]]))
+    found = verdicts({"rows": {"min": 1, "by": "source"}}, now, baseline(tallied([0.1, 0.1], ["a", "b"])))
+    assert found == [(OTHER, None, "no data"), ("a", 1, "passed"), ("b", None, "no data")]
+
+
 # Drift
 
 

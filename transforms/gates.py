@@ -43,6 +43,9 @@ DRIFT = "drift."
 
 ALL_METRICS = (*METRICS, *(DRIFT + name for name in MEASURES))
 
+UNNAMED = "not among the values that are counted by name, gone or not"
+TOGETHER = "values that are not counted by name: a bound on each can't be put to their sum"
+
 Outcome = Literal["passed", "failed", "no baseline", "not comparable", "no data"]
 
 
@@ -220,19 +223,25 @@ def _judge(name: str, gate: Gate, run: Run, baseline: Baseline | None) -> Iterat
     if gate.by is None:
         yield _verdict(name, gate, None, run, run.tally, baseline, baseline.tally if baseline else None)
         return
+    from rtdscan.transforms.tally import OTHER, surely_absent
+
     if gate.by not in run.tally.by and run.tally.rows:
         raise UserError(
             f"gates.{name}: this OUTPUT was not counted by {gate.by}; scan it again with this config (no network runs)"
         )
     values = run.tally.by.get(gate.by, {})
     before = baseline.tally.by.get(gate.by, {}) if baseline else {}
+    counts = METRICS.get(gate.metric, "") is None
     # A source that sends nothing any more has no shares to judge, but its counts are 0.
-    gone = {
-        value: before[value].zero() for value in before if value not in values and METRICS.get(gate.metric, "") is None
-    }
-    judged = {**values, **gone}
-    for value in sorted(judged):
-        yield _verdict(name, gate, value, run, judged[value], baseline, before.get(value))
+    gone = {value for value in before if value not in (*values, OTHER)} if counts else set()
+    judged = sorted({*values, *gone})
+    for value in judged:
+        if counts and (value == OTHER or (value in gone and not surely_absent(value, values))):
+            note = TOGETHER if value == OTHER else UNNAMED
+            yield Verdict(name, gate.metric, gate.bound, gate.by, value, None, "no data", note)
+        else:
+            now = values.get(value, run.tally.zero())
+            yield _verdict(name, gate, value, run, now, baseline, before.get(value))
     if not judged:
         yield Verdict(name, gate.metric, gate.bound, gate.by, None, None, "no data", "no rows")
 
@@ -243,7 +252,7 @@ def _verdict(
     value: float | None
     outcome: Outcome
     if gate.metric.startswith(DRIFT):
-        value, outcome, note = _drifted(gate, run, now, baseline, base)
+        value, outcome, note = _drifted(gate, of, run, now, baseline, base)
     else:
         metrics = now.metrics()
         part_of = METRICS[gate.metric]
@@ -255,7 +264,7 @@ def _verdict(
 
 
 def _drifted(
-    gate: Gate, run: Run, now: "Tally", baseline: Baseline | None, base: "Tally | None"
+    gate: Gate, of: str | None, run: Run, now: "Tally", baseline: Baseline | None, base: "Tally | None"
 ) -> tuple[float | None, Outcome, str]:
     """A measure of drift, the outcome before bounds are looked at, and a note."""
     measure = gate.metric.removeprefix(DRIFT)
@@ -264,8 +273,7 @@ def _drifted(
     if measure in OF_SCORES and (why := _incomparable(run, baseline)):
         return None, "not comparable", why
     if base is None:
-        counted = gate.by in baseline.tally.by
-        return None, "no baseline", "new" if counted else f"the accepted run was not counted by {gate.by}"
+        return None, "no baseline", _unmet(gate.by or "", of or "", baseline)
     found = drift(now, base)[measure]
     if found.value is None:
         return None, "no data", "no embeddings" if measure == "embedding_shift" else "no documents"
@@ -275,6 +283,17 @@ def _drifted(
     if measure in OF_SCORES and run.scoring != baseline.scoring:
         notes.append("scored with other settings than the accepted run")
     return found.value, "passed", "; ".join(filter(None, notes))
+
+
+def _unmet(by: str, value: str, baseline: Baseline) -> str:
+    """Why the accepted run has no numbers of a value of a column."""
+    from rtdscan.transforms.tally import OTHER, surely_absent
+
+    if by not in baseline.tally.by:
+        return f"the accepted run was not counted by {by}"
+    if value == OTHER:
+        return "the accepted run counted every value by name"
+    return "new" if surely_absent(value, baseline.tally.by[by]) else "the accepted run did not count it by name"
 
 
 def _incomparable(run: Run, baseline: Baseline) -> str:

@@ -232,6 +232,26 @@ def _named(values: pa.ChunkedArray) -> tuple[list[str], "np.ndarray[Any, np.dtyp
     return list(number), number_U[codes.indices.fill_null(len(name_U)).to_numpy()]
 
 
+def surely_absent(value: str, counted: Mapping[str, Tally]) -> bool:
+    """Whether a value that is not among those counted has no rows, and is not merely part of OTHER.
+
+    The smallest hashes are kept, so what is missing has no row if its hash is smaller than one that was kept. Fewer
+    than VALUES names beside OTHER come from a file whose column has no names (lists): its values may be any.
+
+    Args:
+        value: A value that is missing.
+        counted: The tallies of a column's values, of `Tally.by`.
+    """
+    if OTHER not in counted or value == NULL:
+        return True
+    named = [_order(name) for name in counted if name not in (OTHER, NULL)]
+    return len(named) >= VALUES and _order(value) < max(named)
+
+
+def _order(value: str) -> bytes:
+    return blake2b(value.encode(), digest_size=8).digest()
+
+
 def _kept(values: Sequence[str]) -> set[str]:
     """The VALUES values with the smallest hashes: whatever the order in which tallies are added, the same ones.
 
@@ -239,7 +259,7 @@ def _kept(values: Sequence[str]) -> set[str]:
     """
     named = {value for value in values if value not in (OTHER, NULL)}
     if len(named) > VALUES:
-        named = set(sorted(named, key=lambda value: blake2b(value.encode(), digest_size=8).digest())[:VALUES])
+        named = set(sorted(named, key=_order)[:VALUES])
     return {*named, NULL}
 
 
