@@ -2,7 +2,10 @@
 
 import math
 import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from rtdscan.transforms import drift as module
 from rtdscan.transforms.drift import FLOOR, MEASURES, OF_SCORES, drift, embedding_shift, ks, ks_by_chance, psi
 from rtdscan.transforms.drift import psi_by_chance as by_chance
-from rtdscan.transforms.tally import SCORE_EDGES, Tally
+from rtdscan.transforms.tally import LENGTH_EDGES, SCORE_EDGES, Tally
 
 BINS = 6
 histograms = st.lists(st.integers(0, 1000), min_size=BINS, max_size=BINS)
@@ -88,6 +91,36 @@ def test_chance_is_what_equal_sources_give() -> None:
     assert 6 <= sum(psi(a, b) > by_chance(a, b) for a, b in pairs) <= 40
     # Five steps let a discrete distribution lie below the continuous one's percentile.
     assert 0 < sum(ks(a, b) > ks_by_chance(150, 300) for a, b in pairs) <= 24
+
+
+@pytest.mark.parametrize(("n", "m"), [(50, 50), (200, 200), (100, 5000), (5000, 5000)])
+def test_a_third_of_small_groups_of_one_source_exceeded_chance(n: int, m: int) -> None:
+    """Also where most bins hold next to nothing 1 of 20 exceeds it: of 400 hardly fewer than 7 or more than 36."""
+    rng = np.random.default_rng(7)
+
+    def pair(values: Callable[[int], Any], edges: Sequence[float]) -> tuple[list[int], list[int]]:
+        first, second = (np.histogram(values(size), edges)[0].tolist() for size in (n, m))
+        return first, second
+
+    lengths = [pair(lambda size: rng.lognormal(5.5, 1.1, size), (*LENGTH_EDGES, np.inf)) for _ in range(400)]
+    scores = [pair(lambda size: rng.beta(0.6, 25, size), SCORE_EDGES) for _ in range(400)]
+    assert any(0 < x + y < 5 for x, y in zip(*lengths[0], strict=True))
+    for pairs in (lengths, [(module._coarse(a), module._coarse(b)) for a, b in scores]):
+        assert 7 <= sum(psi(a, b) > by_chance(a, b) for a, b in pairs) <= 36
+
+
+@given(filled, filled)
+def test_chance_is_the_same_in_both_directions_and_each_time(a: list[int], b: list[int]) -> None:
+    assert by_chance(a, b) == by_chance(a, b) == by_chance(b, a)
+
+
+def test_chance_of_many_documents_is_that_of_chi_squared() -> None:
+    # Four degrees of freedom: 9.49 / 5000 * 2; the percentile of 999 splits is good to some percent.
+    a = [1000] * 5
+    assert by_chance(a, a) == pytest.approx(9.49 * 2 / 5000, rel=0.15)
+    huge = [10**9] * 5
+    assert by_chance(huge, huge) == pytest.approx(9.49 * 2 / 5e9, rel=0.03)
+    assert by_chance([10**9, 0], [10**9, 0]) == 0
 
 
 # Tallies

@@ -186,8 +186,18 @@ def test_drift_needs_an_accepted_run() -> None:
     assert [verdict for _, _, verdict in found] == ["failed", "passed"]
     note = judge(parse_gates(gates), run(now), baseline(shifted))[0].note
     assert "another population (usual bounds 0.1 and 0.25)" in note
-    # (1/10 + 1/10) * 3.84, chi-squared of one degree, is 0.77; the approximation is 2 % off
-    assert "chance alone gives up to 0.75" in note
+    # Ten of each kind in two groups of ten: 6 to 4 or nearer in .82 of all splits, 7 to 3 in .16, further in .02.
+    # So 19 of 20 give no more than 7 to 3: 2 * (.7 - .3) * ln(.7 / .3) = .68.
+    assert note.endswith("; chance alone gives up to 0.68")
+
+
+def test_a_group_too_small_for_its_bound_is_told() -> None:
+    """PSI of .68 breaks the bound of .25, and so it does by chance: 7 to 3 in one group of ten, 3 to 7 in the other."""
+    now, base = tallied([0.1] * 7 + [0.9] * 3), baseline(tallied([0.1] * 3 + [0.9] * 7))
+    found = judge(parse_gates({"drift.psi_score": {"max": 0.25}}), run(now), base)[0]
+    assert found.note.endswith("; too few documents: chance alone gives up to 0.68")
+    many = judge(parse_gates({"drift.psi_score": {"max": 0.7}}), run(now), base)[0]
+    assert many.note.endswith("; chance alone gives up to 0.68")
 
 
 def test_scores_of_another_model_are_not_compared() -> None:

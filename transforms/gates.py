@@ -279,7 +279,8 @@ def _drifted(
         return None, "no data", "no embeddings" if measure == "embedding_shift" else "no documents"
     notes = [note_of(measure, found.value)]
     if found.chance is not None:
-        notes.append(f"chance alone gives up to {found.chance:.2g}")
+        few = gate.max is not None and found.chance > gate.max and found.chance >= found.value
+        notes.append(f"{'too few documents: ' if few else ''}chance alone gives up to {found.chance:.2g}")
     if measure in OF_SCORES and run.scoring != baseline.scoring:
         notes.append("scored with other settings than the accepted run")
     return found.value, "passed", "; ".join(filter(None, notes))
