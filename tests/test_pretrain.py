@@ -544,6 +544,35 @@ def test_a_corpus_without_text_ends_with_a_message(tmp_path: Path, tiny_bundle: 
         open_corpus([str(path)], text=None, licence="license", unit_mb=1)
 
 
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [
+        (pa.array(["mit", None, "mit"]), {"mit": 2, "none": 1}),
+        (pa.array(["mit", "x", "mit"]).dictionary_encode(), {"mit": 2, "x": 1}),
+        (pa.array([b"mit", b"\xff", None]), {"mit": 1, "\ufffd": 1, "none": 1}),
+        (pa.nulls(3), {"none": 3}),
+        (pa.array([["mit", "apache"], ["mit", "apache"], None]), {"mit, apache": 2, "none": 1}),
+        (pa.array([["mit"], [], ["mit"]], pa.large_list(pa.large_string())), {"mit": 2, "": 1}),
+        (pa.array([1, 2, 2]), None),
+        (pa.array([True, None, False]), None),
+        (pa.array([0, 1, 2], pa.timestamp("ms")), None),
+        (pa.array([[1], [2], None]), None),
+        (pa.array([{"a": "mit"}, None, {"a": "mit"}]), None),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_a_licence_column_that_is_no_text_ended_training(
+    tmp_path: Path, values: pa.Array, counted: dict[str, int] | None
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", "two", "three"], "license": values}), path, row_group_size=2)
+    corpus = open_corpus([str(path)], text="text", licence="license", unit_mb=1)
+    assert len(corpus.units) == 2
+    assert corpus.licences == (counted or {})
+    note = f"input.license: column license is {values.type} in {path}, not text; its values are not counted"
+    assert corpus.notes == (() if counted else (note.replace("list<item:", "list<element:"),))
+
+
 def test_a_huge_document_is_cut_without_loss(tiny_bundle: Path) -> None:
     text = " ".join(sentences(6000))
     assert len(text) > 1 << 18

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from rtdscan.transforms import storage
-from rtdscan.transforms.columns import find_text_column
+from rtdscan.transforms.columns import find_text_column, is_bytes_like, is_string_like
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.units import plan_file, read_footer, read_unit
@@ -26,6 +27,7 @@ class Corpus:
         files, rows, text_bytes: Counts; bytes as the footers tell them.
         digest: Of the files' relative paths and footers: the same corpus elsewhere has the same.
         licences: Rows by the value of the licence column; empty where there is none.
+        notes: What a user should know; a sentence each.
     """
 
     units: tuple[WorkUnit, ...]
@@ -35,6 +37,7 @@ class Corpus:
     text_bytes: int
     digest: str
     licences: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_mb: float) -> Corpus:
@@ -43,7 +46,7 @@ def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_m
     Args:
         inputs: Files, folders, globs.
         text: Text column as configured.
-        licence: Column whose values are counted, where there is one.
+        licence: Column whose values are counted, where there is one: texts, or lists of texts, which are joined.
         unit_mb: MiB of text of a unit.
 
     Raises:
@@ -52,6 +55,7 @@ def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_m
     _, entries = storage.expand_all(inputs)
     units: list[WorkUnit] = []
     licences: Counter[str] = Counter()
+    uncounted: dict[str, str] = {}
     digest = hashlib.blake2b(digest_size=16)
     column: str | None = None
     try:
@@ -63,10 +67,12 @@ def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_m
             digest.update(json.dumps([file.relative, file.footer]).encode())
             units += planned
             if licence in footer.schema.names:
+                type_ = footer.schema.field(licence).type
+                if not (_is_text(type_) or _is_texts(type_)):
+                    uncounted.setdefault(str(type_), where)
+                    continue
                 for unit in planned:
-                    values = read_unit(unit, text=licence)["text"]
-                    for found in pc.value_counts(values).to_pylist():
-                        licences[_decoded(found["values"])] += found["counts"]
+                    licences.update(_licences(unit, licence, type_, text=column))
     except UserError:
         raise
     except RtdscanError as error:
@@ -81,6 +87,10 @@ def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_m
         text_bytes=sum(unit.text_bytes for unit in units),
         digest=digest.hexdigest(),
         licences=dict(licences.most_common()),
+        notes=tuple(
+            f"input.license: column {licence} is {type_} in {where}, not text; its values are not counted"
+            for type_, where in uncounted.items()
+        ),
     )
 
 
@@ -108,5 +118,23 @@ def sample_texts(corpus: Corpus, *, megabytes: float, seed: int) -> Iterator[str
                 return
 
 
-def _decoded(value: bytes | None) -> str:
-    return "none" if value is None else value.decode("utf-8", "replace")
+def _is_text(type_: pa.DataType) -> bool:
+    return is_string_like(type_) or is_bytes_like(type_) or pa.types.is_null(type_)
+
+
+def _is_texts(type_: pa.DataType) -> bool:
+    return (pa.types.is_list(type_) or pa.types.is_large_list(type_)) and is_string_like(type_.value_type)
+
+
+def _licences(unit: WorkUnit, name: str, type_: pa.DataType, *, text: str) -> dict[str, int]:
+    """Rows by licence; those of a list joined. A list is read beside the text, which is all that is read by itself."""
+    if _is_texts(type_):
+        lists = read_unit(unit, text=text, columns=(name,))[name]
+        values = pc.binary_join(lists.cast(pa.list_(pa.string())), ", ").cast(pa.large_binary())
+    else:
+        values = read_unit(unit, text=name)["text"]
+    counts: Counter[str] = Counter()
+    for found in pc.value_counts(values).to_pylist():
+        value: bytes | None = found["values"]
+        counts["none" if value is None else value.decode("utf-8", "replace")] += found["counts"]
+    return counts

@@ -132,7 +132,8 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         embedding_layer=config.export.embedding_layer,
     )
     optimiser = Adam(networks.trained(), config.optimiser, layers=layers)
-    content, notes = checkpoint.load_newest(folder / CHECKPOINTS)
+    content, problems = checkpoint.load_newest(folder / CHECKPOINTS)
+    notes = [*corpus.notes, *problems]
     run = Run(
         config=config,
         networks=networks,
