@@ -402,6 +402,30 @@ def test_a_model_of_another_run_is_left_alone(corpus: Path, finished: tuple[Path
         find_device("cuda:7")
 
 
+def test_padding_past_the_networks_positions_left_a_folder_that_refused_better_options(
+    corpus: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    message = r"feed\.pad_to is 48: windows of 60 pieces are padded to 96, but the network has only 64 positions"
+    with pytest.raises(UserError, match=message):
+        pretrain([str(corpus)], str(model), tiny_config(steps=1, feed={"window": 60, "pad_to": 48}))
+    assert not (model / "pretrain.json").exists()
+    assert pretrain([str(corpus)], str(model), tiny_config(steps=1, feed={"window": 60, "pad_to": 32})).steps == 1
+
+
+def test_positions_of_a_generator_and_a_teacher_are_counted_too(
+    corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    """`finished` has 64 positions; what is trained here has 128."""
+    more = {"shape": {"positions": 128}, "feed": {"window": 96}, "vocabulary": {"model": str(finished[0])}}
+    for what, change in (
+        ("generator.model", {"generator": {"model": str(finished[0] / "generator")}}),
+        ("objective.teacher", {"objective": {"distil": 1.0, "teacher": str(finished[0])}}),
+    ):
+        with pytest.raises(UserError, match=rf"feed\.window is 96, but {what}.* has only 64 positions"):
+            pretrain([str(corpus)], str(tmp_path / "model"), tiny_config(**more, **change))
+
+
 def test_one_run_at_a_time(corpus: Path, tmp_path: Path) -> None:
     with lock(str(tmp_path / "model")), pytest.raises(BusyError):
         pretrain([str(corpus)], str(tmp_path / "model"), tiny_config())

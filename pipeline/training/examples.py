@@ -145,7 +145,7 @@ class Maker:
         """
         pad_to, budget = self.recipe.pad_to, self.recipe.batch_tokens
         order_W = rng.permutation(len(windows))
-        padded_W = np.array([_padded(len(windows[at].ids) + 2, pad_to) for at in order_W.tolist()], dtype=np.int64)
+        padded_W = np.array([padded(len(windows[at].ids) + 2, pad_to) for at in order_W.tolist()], dtype=np.int64)
         longest_first_W = np.argsort(-padded_W, kind="stable")
         batches = []
         start = 0
@@ -167,7 +167,7 @@ class Maker:
         ids, labels = self._damaged(rows[:noisy], size=room - 2, seed=seed, number=number)
         ids += [row.ids for row in rows[noisy:]]
         labels += [np.zeros(len(row.ids), dtype=np.int8) for row in rows[noisy:]]
-        width = _padded(max(longest, *(len(row) + 2 for row in ids)), self.recipe.pad_to)
+        width = padded(max(longest, *(len(row) + 2 for row in ids)), self.recipe.pad_to)
         ids_BT, lengths_B = self._padded_rows(ids, width)
         labels_BT = np.full(ids_BT.shape, -1, dtype=np.int8)
         for at, label_T in enumerate(labels):
@@ -283,5 +283,6 @@ def _cut(text: str, ids_T: Ints, offsets_T2: Ints, *, size: int) -> Iterator[Win
         yield Window(ids_T[start:end], text[offsets_T2[start, 0] : offsets_T2[end - 1, 1]])
 
 
-def _padded(length: int, multiple: int) -> int:
+def padded(length: int, multiple: int) -> int:
+    """The next multiple."""
     return -(-length // multiple) * multiple

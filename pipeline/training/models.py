@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
 
+from rtdscan.pipeline.training.examples import padded
 from rtdscan.pipeline.training.settings import GeneratorSettings, PretrainConfig
 from rtdscan.pipeline.training.start import Start, electra_names, find_start, load_tensors
 from rtdscan.transforms.errors import UserError
@@ -88,9 +89,7 @@ def build(config: PretrainConfig, start: Start, *, vocab: int, attention: str) -
         attention: "eager" (on a CPU faster in training) or "sdpa".
     """
     shape = {**start.config, "vocab_size": max(vocab, start.config["vocab_size"]) if start.weights else vocab}
-    if config.feed.window > shape["max_position_embeddings"]:
-        most = shape["max_position_embeddings"]
-        raise UserError(f"feed.window is {config.feed.window}, but the network has only {most} positions")
+    _check_width(config, shape["max_position_embeddings"], of="the network")
     discriminator = ElectraForPreTraining(_electra(shape, dropout=config.dropout, attention=attention))
     _load(discriminator, start.weights, what=f"start {config.start}", may_miss="discriminator_predictions.")
     chosen = config.generator
@@ -110,6 +109,7 @@ def build(config: PretrainConfig, start: Start, *, vocab: int, attention: str) -
             f"generator.model {chosen.model}: has {generator.config.vocab_size} pieces, the discriminator "
             f"{shape['vocab_size']}; they need the same vocabulary"
         )
+    _check_width(config, generator.config.max_position_embeddings, of=f"generator.model {chosen.model}")
     return Networks(discriminator, generator, tied=False, frozen=chosen.frozen)
 
 
@@ -167,6 +167,7 @@ def build_teacher(config: PretrainConfig, start: Start, *, tokenizer: Tokenizer,
             f"objective.teacher {config.objective.teacher}: has another vocabulary than the model that is trained; "
             "from scratch, give vocabulary.model the same value"
         )
+    _check_width(config, chosen.config["max_position_embeddings"], of="objective.teacher")
     teacher = ElectraModel(_electra(chosen.config, dropout=0.0, attention=attention))
     encoder = {name.removeprefix("electra."): t for name, t in chosen.weights.items() if name.startswith("electra.")}
     _load(teacher, encoder, what="objective.teacher")
@@ -193,6 +194,18 @@ def _electra(fields: dict[str, Any], *, dropout: float, attention: str) -> Any:
         pad_token_id=0,
         attn_implementation=attention,
     )
+
+
+def _check_width(config: PretrainConfig, positions: int, *, of: str) -> None:
+    """See that a network has a position for every piece of a batch, padding included."""
+    window, pad_to = config.feed.window, config.feed.pad_to
+    if window > positions:
+        raise UserError(f"feed.window is {window}, but {of} has only {positions} positions")
+    if padded(window, pad_to) > positions:
+        raise UserError(
+            f"feed.pad_to is {pad_to}: windows of {window} pieces are padded to {padded(window, pad_to)}, but {of} has "
+            f"only {positions} positions"
+        )
 
 
 def _narrow(shape: dict[str, Any], settings: GeneratorSettings) -> dict[str, Any]:
