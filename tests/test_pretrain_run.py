@@ -385,6 +385,24 @@ def test_a_finished_run_says_so(corpus: Path, finished: tuple[Path, Outcome]) ->
     assert (model / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_run_killed_after_its_bundle_kept_its_checkpoints_for_good(
+    corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(folder: Path) -> None:
+        raise MemoryError
+
+    model = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_clean_up", dies)
+        with pytest.raises(MemoryError):
+            pretrain([str(corpus)], str(model), tiny_config())
+    assert (model / "bundle.json").is_file()
+    assert {"checkpoints", "vocabulary.json"} <= {path.name for path in model.iterdir()}
+    assert pretrain([str(corpus)], str(model), tiny_config()).finished_before
+    assert not {"checkpoints", "vocabulary.json"} & {path.name for path in model.iterdir()}
+    assert_same_result(model, finished[0])
+
+
 def test_a_model_of_another_run_is_left_alone(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
     model, _ = finished
     with pytest.raises(UserError, match=r"made with optimiser\.lr: 0\.002, now it is 0\.1"):

@@ -93,6 +93,7 @@ def pretrain(inputs: Sequence[str], model: str, config: PretrainConfig) -> Outco
         fresh = not (folder / SETTINGS).is_file()
         resolved = _begin(folder, corpus, config)
         if (folder / DONE).is_file():
+            _clean_up(folder)  # the process may have been killed before it did
             return _finished(folder)
         try:
             return _train(folder, corpus, config, bfloat16=resolved["precision"] == "bfloat16")
@@ -169,8 +170,7 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         texts = sample_texts(corpus, megabytes=TEXT_MB * config.export.embedding_windows, seed=config.seed)
         found = fit_map(networks.discriminator, teacher, texts, tokenizer=tokenizer, config=config, device=device)
     export(folder, networks, tokenizer, config, facts=facts, embedding_map=found)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / VOCABULARY).unlink(missing_ok=True)
+    _clean_up(folder)
     return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, last, tuple(notes))
 
 
@@ -281,6 +281,12 @@ def _read(folder: Path) -> dict[str, Any]:
         return {key: saved[key] for key in ("options", "corpus", "resolved")}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error!r}); train into another folder") from error
+
+
+def _clean_up(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / VOCABULARY).unlink(missing_ok=True)
 
 
 def _finished(folder: Path) -> Outcome:
