@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tiny import ENGLISH, SPECIAL, tiny_tokenizer
 
 from rtdscan.pipeline.options import describe
-from rtdscan.pipeline.training import checkpoint, objective
+from rtdscan.pipeline.training import checkpoint, objective, recorded
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus
 from rtdscan.pipeline.training.examples import Batch, Maker, Recipe, pick_positions, recipe_of, special_id
 from rtdscan.pipeline.training.feed import Feed, Plan, Position
@@ -529,6 +530,25 @@ def test_recorded_batches_are_the_same(corpus: Corpus, tiny_bundle: Path, tmp_pa
         RecordedFeed(tmp_path, recipe=replace(plan.recipe, window=24))
     with pytest.raises(UserError, match="holds no recorded batches"):
         RecordedFeed(tmp_path / "x", recipe=plan.recipe)
+
+
+def test_a_recording_was_mixed_with_an_older_one_in_its_folder(
+    corpus: Corpus, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = plan_of(corpus, config_of(tiny_bundle), window=16)
+    after = plan_of(corpus, config_of(tiny_bundle))
+    record(tmp_path, before, epochs=2)
+    count = record(tmp_path, after, epochs=1)
+    assert after.blocks > 1
+    replayed = take(RecordedFeed(tmp_path, recipe=after.recipe), 2 * count)
+    assert all(same(x, y) for (x, _), (y, _) in zip(replayed[count:], replayed[:count], strict=True))
+    assert same(replayed[0][0], take(Feed(after), 1)[0][0])
+    # One that was cut off is not read, neither as itself nor as the one before.
+    monkeypatch.setattr(recorded, "save_file", MagicMock(side_effect=[None, MemoryError]))
+    with pytest.raises(MemoryError):
+        record(tmp_path, after)
+    with pytest.raises(UserError, match="holds no recorded batches"):
+        RecordedFeed(tmp_path, recipe=after.recipe)
 
 
 def test_a_corpus_without_text_ends_with_a_message(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -18,6 +18,7 @@ from rtdscan.pipeline.training.feed import Plan, Position, block_batches
 from rtdscan.transforms.errors import UserError
 
 NOTE = "feed.json"
+_FILES = "epoch*-block*.safetensors"
 _FIELDS = tuple(field.name for field in dataclasses.fields(Batch))
 _WIDE = ("ids_BT", "clean_RT")
 
@@ -29,8 +30,11 @@ def digest_of(recipe: Recipe) -> str:
 
 
 def record(folder: Path, plan: Plan, *, epochs: int = 1) -> int:
-    """Write the batches of whole epochs; returns how many."""
+    """Write the batches of whole epochs, in place of what was recorded there before; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / NOTE).unlink(missing_ok=True)  # first: what is left of two recordings must not be read as one
+    for before in folder.glob(_FILES):
+        before.unlink()
     maker, count = Maker(plan.recipe), 0
     small = maker.tokenizer.get_vocab_size() <= 1 << 16
     for epoch in range(epochs):
@@ -60,7 +64,7 @@ class RecordedFeed:
 
     def __init__(self, folder: Path, *, recipe: Recipe, start: Position | None = None) -> None:
         """Find the files."""
-        self._files = sorted(folder.glob("epoch*.safetensors"))
+        self._files = sorted(folder.glob(_FILES))
         self._start = start or Position()
         note = folder / NOTE
         noted = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
