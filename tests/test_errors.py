@@ -550,7 +550,7 @@ def test_a_file_that_changes_under_the_scan(
     ran = scan(corpus, output)
     assert ran.status == 1
     assert f"{victim} {said}" in ran.told
-    assert "scan again" in ran.told
+    assert "run again" in ran.told
     assert set(reasons(output)) == {"news item/b.parquet"}
     assert {row["status"] for row in manifest(output) if row["file"] != "news item/b.parquet"} == {"scored"}
     assert not (output / "run.json").exists()

@@ -200,6 +200,20 @@ def test_checksums_are_checked_where_there_are_some(tmp_path):
         read_unit(plan(storage.expand(entry.path)[0])[0], text="text")
 
 
+def test_a_file_of_the_same_size_was_told_by_its_size_alone(tmp_path):
+    """ "9739 bytes then, 9739 now": what changed is the time at which it was written."""
+    entry = write(tmp_path / "t.parquet", pa.table({"text": ["a"]}))
+    [unit] = plan(entry)
+    os.utime(entry.path, ns=(1, 1))
+    said = rf"\({entry.size} bytes as then, but written at another time\): run again"
+    with pytest.raises(FileProblem, match=said):
+        read_unit(unit, text="text")
+    with open(entry.path, "ab") as file:
+        file.write(b"xx")
+    with pytest.raises(FileProblem, match=rf"\({entry.size} bytes then, {entry.size + 2} now\): run again"):
+        read_unit(unit, text="text")
+
+
 def test_a_file_that_changed_or_went_since_the_plan(tmp_path):
     entry = write(tmp_path / "t.parquet", pa.table({"text": ["a"]}))
     [unit] = plan(entry)

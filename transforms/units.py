@@ -242,11 +242,11 @@ def _open(source: Any, text: str) -> pq.ParquetFile:
 def _check_unchanged(unit: WorkUnit) -> None:
     found, name = storage.stat(unit.file.path), storage.printable(unit.file.path)
     if found is None:
-        raise FileProblem(f"{name} has gone since the plan was made: scan again")
+        raise FileProblem(f"{name} has gone since the plan was made: run again")
     if found != (unit.file.size, unit.file.version):
-        raise FileProblem(
-            f"{name} has changed since the plan was made ({unit.file.size} bytes then, {found[0]} now): scan again"
-        )
+        then, now = unit.file.size, found[0]
+        what = f"{then} bytes then, {now} now" if now != then else f"{then} bytes as then, but written at another time"
+        raise FileProblem(f"{name} has changed since the plan was made ({what}): run again")
 
 
 def _rows_of(file: pq.ParquetFile, unit: WorkUnit, wanted: list[Column], names: list[str]) -> Iterator[pa.Table]:
