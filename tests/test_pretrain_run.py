@@ -20,7 +20,7 @@ from tiny import CHINESE, ENGLISH
 
 from rtdscan.pipeline import pretrain as program
 from rtdscan.pipeline.config import load_config
-from rtdscan.pipeline.training import loop
+from rtdscan.pipeline.training import checkpoint, loop
 from rtdscan.pipeline.training import run as run_module
 from rtdscan.pipeline.training.models import load_generator
 from rtdscan.pipeline.training.recorder import CLOCK, Recorder, read_metrics, summarise
@@ -476,7 +476,7 @@ INTERRUPTED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from test_pretrain_run import tiny_config
-from rtdscan.pipeline.training import loop
+from rtdscan.pipeline.training import checkpoint, loop
 from rtdscan.pipeline.training.run import pretrain
 from rtdscan.transforms.errors import RtdscanError
 
@@ -512,6 +512,26 @@ def test_a_loss_that_is_no_number_ends_the_run(corpus: Path, tmp_path: Path) -> 
     wild = tiny_config(optimiser={"lr": 1e30, "warmup": 0}, log_every=1)
     with pytest.raises(RtdscanError, match=r"not a number any more at step \d+: lower optimiser\.lr"):
         pretrain([str(corpus)], str(tmp_path / "model"), wild)
+
+
+@pytest.mark.parametrize("what", ["loss", "weights"])
+def test_checkpoints_of_nothing_pushed_out_the_good_ones(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The loss is no number from step 6 on; the next line of metrics would be after step 20."""
+    step = loop._step
+
+    def breaks(run: loop.Run, feed: Any) -> None:
+        step(run, feed)
+        if run.state.step == 6:
+            broken = run.state.sums if what == "loss" else next(run.networks.parameters()).data
+            broken.view(-1)[0] = float("nan" if what == "loss" else "inf")
+
+    monkeypatch.setattr(loop, "_step", breaks)
+    model = tmp_path / "model"
+    with pytest.raises(RtdscanError, match="not a number any more at step 6: lower"):
+        pretrain([str(corpus)], str(model), tiny_config(log_every=20, checkpoint={"every": 2, "keep": 2}))
+    assert [path.name for path in checkpoint.found(model / "checkpoints")] == ["step-000000002", "step-000000004"]
 
 
 PROCESS = """

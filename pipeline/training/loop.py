@@ -96,6 +96,7 @@ def train(run: Run, feed: Iterator[tuple[Batch, Position]]) -> None:
                     print(f"rtdscan: step {step:,} of {config.steps:,}, {loss}", file=sys.stderr, flush=True)
                 last = (now, run.state.pieces)
             if stopped.is_set() or step % config.checkpoint.every == 0 or step == config.steps:
+                _check_numbers(run)  # a checkpoint that is none would push out those that are
                 save(run)
             if stopped.is_set() and step < config.steps:
                 raise RtdscanError(f"stopped after step {step} of {config.steps}; run the same command again to resume")
@@ -146,7 +147,18 @@ def _step(run: Run, feed: Iterator[tuple[Batch, Position]]) -> None:
     state.pieces += sum(int(batch.lengths_B.sum()) for batch in batches)
 
 
+def _check_numbers(run: Run) -> None:
+    """See that the losses and gradients since the last line of metrics, and the weights, are finite."""
+    values = (run.state.sums, *run.networks.parameters())
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise RtdscanError(
+            f"the loss is not a number any more at step {run.state.step}: lower optimiser.lr or lengthen "
+            "optimiser.warmup, and train into another folder"
+        )
+
+
 def _log(run: Run, *, speed: float) -> dict[str, Any]:
+    _check_numbers(run)
     state, config = run.state, run.config
     line: dict[str, Any] = {
         "step": state.step,
@@ -157,11 +169,6 @@ def _log(run: Run, *, speed: float) -> dict[str, Any]:
         "seconds": round(state.seconds, 2),
         "pieces_per_second": round(speed, 1),
     }
-    if not torch.isfinite(state.sums).all():
-        raise RtdscanError(
-            f"the loss is not a number any more at step {state.step}: lower optimiser.lr or lengthen optimiser.warmup, "
-            "and train into another folder"
-        )
     run.recorder.write(line)
     state.sums = torch.zeros_like(state.sums)
     return line
