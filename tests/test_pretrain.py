@@ -369,6 +369,31 @@ def test_damaged_windows_carry_the_labels_of_their_spans(tiny_bundle: Path) -> N
         assert kept in originals  # without what was repeated it is the sentence again
 
 
+def test_damaged_windows_lost_the_end_of_their_sentence(tiny_bundle: Path) -> None:
+    """Cut at the width of a full window, they taught that a missing end means damage."""
+    config = config_of(
+        tiny_bundle,
+        feed={"short": 0.0, "batch_tokens": 1 << 16},
+        objective={"corrupted": 0.5},
+        corruption={"kinds": {"repeated": 1}, "clean": 0, "rate": (0.2, 0.3)},
+    )
+    maker, full = maker_of(config), tiny_tokenizer().token_to_id(".")
+    windows = maker.windows(
+        [" ".join(sentences(40, seed=seed, words=5)) for seed in range(8)], np.random.default_rng(0)
+    )
+    assert sum(window.ids[-1] == full for window in windows) > 0.9 * len(windows)
+    batch = maker.batch(windows, seed=0, number=0)
+    longer, _ = maker._damaged(windows, size=1000, seed=0, number=0)
+    assert sum(len(ids_T) > 30 for ids_T in longer) > len(windows) / 2  # most need more than there is
+    last_B = batch.ids_BT[np.arange(len(windows)), batch.lengths_B - 2]
+    assert batch.noisy > 20
+    assert (last_B[: batch.noisy] == full).mean() > 0.9
+    assert (batch.labels_BT[: batch.noisy] == 1).any(axis=1).mean() > 0.9
+    for ids_T, labels_T, length in zip(batch.ids_BT, batch.labels_BT, batch.lengths_B, strict=True):
+        assert length <= 32
+        assert ((labels_T >= 0) == ((np.arange(len(ids_T)) > 0) & (np.arange(len(ids_T)) < length - 1))).all()
+
+
 def test_two_batches_of_a_step_are_one_of_twice_the_size(tiny_bundle: Path) -> None:
     config = config_of(tiny_bundle, objective={"corrupted": 1.0}, corruption={"rate": (0.2, 0.3)})
     batch = batch_of(config, sentences(8))

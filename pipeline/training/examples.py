@@ -162,7 +162,8 @@ class Maker:
         share = 0.5 if len(rows) >= STATIC_ROWS else float(rng.random())
         noisy = int(self.recipe.corrupted * len(rows) + share)
         longest = max(len(row.ids) for row in rows) + 2
-        # Damage makes windows longer. Cutting them at the batch's width would teach that a missing end means damage.
+        # Damage makes windows longer. Cutting them at the batch's width would teach that a missing end means damage, so
+        # there is room; and what needs more ends where a scan would end it, at the end of a sentence.
         room = min(self.recipe.window, longest + longest // 4 + self.recipe.pad_to)
         ids, labels = self._damaged(rows[:noisy], size=room - 2, seed=seed, number=number)
         ids += [row.ids for row in rows[noisy:]]
@@ -192,13 +193,17 @@ class Maker:
     def _damaged(
         self, rows: Sequence[Window], *, size: int, seed: int, number: int
     ) -> tuple[list[Ints], list[NDArray[np.int8]]]:
-        """Pieces and labels of windows after the mixture went over their texts; what is past `size` is cut off."""
+        """Pieces and labels of windows after the mixture went over their texts; of more than `size` the first one."""
         done = [self._mixture.corrupt(row.text, seed=seed, index=(number << 20) + at) for at, row in enumerate(rows)]
         encoded = self.tokenizer.encode_batch([corrupted.text for corrupted in done], add_special_tokens=False)
         ids, labels = [], []
         for corrupted, encoding in zip(done, encoded, strict=True):
-            offsets_T2 = np.array(encoding.offsets[:size], dtype=np.int64).reshape(-1, 2)
-            ids.append(np.array(encoding.ids[:size], dtype=np.int32))
+            ids_T = np.array(encoding.ids, dtype=np.int32)
+            offsets_T2 = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+            if len(ids_T) > size:
+                ids_T = next(_cut(corrupted.text, ids_T, offsets_T2, size=size)).ids
+                offsets_T2 = offsets_T2[: len(ids_T)]
+            ids.append(ids_T)
             labels.append(corrupted.labels(offsets_T2[:, 0], offsets_T2[:, 1]).astype(np.int8))
         return ids, labels
 
