@@ -206,9 +206,17 @@ def test_embeddings_are_mapped_to_those_of_a_teacher(
     centred = plain - plain.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     assert np.mean(np.sum(centred * told, axis=1)) > 0.6 > np.mean(np.sum(plain * told, axis=1)) + 0.1
-    few = tiny_config(start=str(start), steps=0, export={"embedding_windows": 5})
-    with pytest.raises(UserError, match="5 windows are too few for 32 dimensions"):
+
+
+def test_too_few_windows_for_the_map_are_told_before_training(
+    corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, _ = finished
+    monkeypatch.setattr("rtdscan.pipeline.training.run.train", lambda *args: pytest.fail("was trained"))
+    few = tiny_config(start=str(start), steps=2, export={"embedding_windows": 5})
+    with pytest.raises(UserError, match="5 windows, one of a text, are too few for 32 dimensions"):
         pretrain([str(corpus)], str(tmp_path / "few"), few)
+    assert not (tmp_path / "few" / "pretrain.json").exists()
 
 
 def _embeddings(model: Path, texts: list[str]) -> np.ndarray:

@@ -29,6 +29,21 @@ TEXT_MB = 0.01
 ROWS = 32
 
 
+def check_map(discriminator: Any, teacher: Any, *, windows: int) -> None:
+    """See before a training that the map can be fitted after it, from so many windows at most.
+
+    Raises:
+        UserError: The teacher is of another width, or there are fewer windows than dimensions.
+    """
+    width, wanted = discriminator.config.hidden_size, teacher.config.hidden_size
+    if width != wanted:
+        raise UserError(f"export.embedding_windows: the teacher has {wanted} dimensions, the model {width}; not equal")
+    if windows < width:
+        raise UserError(
+            f"export.embedding_windows: {windows} windows, one of a text, are too few for {width} dimensions"
+        )
+
+
 def fit_map(
     discriminator: Any,
     teacher: Any,
@@ -49,11 +64,9 @@ def fit_map(
         device: Of both.
 
     Raises:
-        UserError: The teacher is of another width, or there are fewer windows than dimensions.
+        UserError: There are fewer windows than dimensions.
     """
-    width, wanted = discriminator.config.hidden_size, teacher.config.hidden_size
-    if width != wanted:
-        raise UserError(f"export.embedding_windows: the teacher has {wanted} dimensions, the model {width}; not equal")
+    width = discriminator.config.hidden_size
     discriminator.eval()
     hidden, taught = [], []
     windows = islice(_windows(texts, tokenizer, window=config.feed.window), config.export.embedding_windows)

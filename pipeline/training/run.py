@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from rtdscan.pipeline.training import checkpoint
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus, sample_texts
-from rtdscan.pipeline.training.embedding import TEXT_MB, fit_map
+from rtdscan.pipeline.training.embedding import TEXT_MB, check_map, fit_map
 from rtdscan.pipeline.training.examples import Batch, recipe_of, special_id
 from rtdscan.pipeline.training.export import export, training_facts
 from rtdscan.pipeline.training.feed import UNITS_PER_BLOCK, Feed, Plan, Position
@@ -98,7 +98,8 @@ def pretrain(inputs: Sequence[str], model: str, config: PretrainConfig) -> Outco
         try:
             return _train(folder, corpus, config, bfloat16=resolved["precision"] == "bfloat16")
         except UserError:
-            if fresh:  # options that can't be used: with better ones the folder serves again
+            # Options that can't be used: with better ones the folder serves again; not so once anything was trained.
+            if fresh and not (folder / CHECKPOINTS).exists():
                 for name in (SETTINGS, VOCABULARY, METRICS):
                     (folder / name).unlink(missing_ok=True)
                 shutil.rmtree(folder / EVENTS, ignore_errors=True)
@@ -125,6 +126,8 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         if config.objective.distil or config.export.embedding_windows
         else None
     )
+    if teacher is not None and config.export.embedding_windows:
+        check_map(networks.discriminator, teacher, windows=min(config.export.embedding_windows, corpus.rows))
     objective = Objective(
         networks,
         config.objective,
