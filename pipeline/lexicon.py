@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from rtdscan.pipeline.detection.bundles import card_of, check_output, write_bundle
+    from rtdscan.pipeline.detection.bundles import card_of, check_lexicon, check_output, write_bundle
     from rtdscan.pipeline.detection.counting import count_words, merged
     from rtdscan.pipeline.detection.labels import iterate_texts
     from rtdscan.transforms import storage
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if len(args.paths) < 2:
         raise UserError("expected INPUT and OUTPUT; see `rtdscan lexicon --help`")
     *inputs, output = args.paths
+    check_lexicon(output, inputs)
     bundle = load_bundle(args.model)
     to_file = output.endswith(".parquet")
     path = Path(output) if to_file else check_output(bundle, output)

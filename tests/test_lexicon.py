@@ -350,3 +350,33 @@ def test_the_program_refuses(tmp_path: Path, corpus: str, capsys: pytest.Capture
         assert main(["lexicon", *args, "--model", model]) == 2
         assert word in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_of_the_corpus_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`lexicon data/*.parquet` without OUTPUT: the last file of the corpus stood in its place."""
+    model = str(make_tiny_bundle(tmp_path / "model"))
+    (tmp_path / "data").mkdir()
+    files = [str(tmp_path / "data" / f"{name}.parquet") for name in "abc"]
+    for name in files:
+        pq.write_table(pa.table({"id": [1, 2], "text": ["precious corpus", "row two"]}), name)
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    pq.write_table(pa.table({"word": ["a"], "documents": [1]}), tmp_path / "lists.parquet")
+    (tmp_path / "link.parquet").symlink_to(files[2])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    own, folder = ["--model", model, "--alone", "--set", "least=1"], str(tmp_path / "data")
+    for paths, word in (
+        (files, "is not a lexicon (its columns: id, text)"),
+        ([folder, files[2]], "is one of the files to be counted"),
+        ([f"{folder}/*.parquet", f"{folder}/../data/c.parquet"], "is one of the files to be counted"),
+        ([folder, str(tmp_path / "link.parquet")], "is one of the files to be counted"),
+        ([folder, str(tmp_path / "junk.parquet")], "is not a lexicon"),
+        ([folder, str(tmp_path / "lists.parquet")], "is not a lexicon"),
+    ):
+        assert main(["lexicon", *paths, *own]) == 2, paths
+        told = capsys.readouterr().err
+        assert word in told
+        assert "name OUTPUT after the inputs" in told
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
+    for _ in range(2):  # a lexicon may take a lexicon's place
+        assert main(["lexicon", *files, str(tmp_path / "own.parquet"), *own]) == 0
+    assert main(["lexicon", str(tmp_path / "own.parquet"), str(tmp_path / "own.parquet"), *own]) == 2

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rtdscan.transforms import storage
 from rtdscan.transforms.bundle import DEFAULT, Bundle, load_bundle
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.units import read_footer
 
 
 def check_output(bundle: Bundle, output: str | None, *, in_place: bool = False) -> Path:
@@ -38,6 +39,38 @@ def check_output(bundle: Bundle, output: str | None, *, in_place: bool = False) 
     if not path.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {path.absolute().parent} does not exist")
     return path
+
+
+def check_lexicon(output: str, inputs: Sequence[str]) -> None:
+    """That a lexicon takes no file's place but another lexicon's: `lexicon data/*.parquet` names a corpus' last file.
+
+    Args:
+        output: Where the lexicon, or the bundle with it, is to be written.
+        inputs: Files, folders, globs of the corpus.
+
+    Raises:
+        UserError: The output is one of the inputs' files, or a Parquet file of something else; or an input is missing.
+    """
+    expected = "expected a new name, or a lexicon to replace; name OUTPUT after the inputs"
+    _, entries = storage.expand_all(inputs)
+    here = _resolved(output)
+    if any(_resolved(entry.path) == here for entry in entries):
+        raise UserError(f"OUTPUT {output}: is one of the files to be counted, and would be overwritten; {expected}")
+    if not output.endswith(".parquet") or not storage.exists(output):
+        return
+    try:
+        metadata = read_footer(output).metadata
+        columns, total = metadata.schema.names, (metadata.metadata or {}).get(b"documents", b"")
+    except RtdscanError as error:
+        raise UserError(f"OUTPUT {output}: is there already, and is not a lexicon ({error}); {expected}") from error
+    if not {"word", "documents"} <= set(columns) or not total.isdigit():
+        raise UserError(
+            f"OUTPUT {output}: is there already, and is not a lexicon (its columns: {', '.join(columns)}); {expected}"
+        )
+
+
+def _resolved(path: str) -> str:
+    return str(storage.local(path).resolve()) if storage.is_local(path) else path
 
 
 def card_of(bundle: Bundle) -> dict[str, Any]:
