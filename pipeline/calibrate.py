@@ -95,7 +95,8 @@ def _show(found: "Calibrated", console: "Console") -> None:
     fit = found.fit
     figures = Table("readout", "AUROC", "average precision", "best F0.5", title="cross-validated", title_justify="left")
     for name, values in (("as it was", fit.before), ("fitted anew", fit.after)):
-        figures.add_row(name, *(f"{v:.4f}" for v in (values.auroc, values.average_precision, values.f05)))
+        shown = ("–",) * 3 if values is None else (values.auroc, values.average_precision, values.f05)
+        figures.add_row(name, *(v if isinstance(v, str) else f"{v:.4f}" for v in shown))
     console.print(figures)
     console.print("the readout is " + ("kept as it was" if fit.kept else "the one fitted anew"))
     if not fit.kept:

@@ -14,7 +14,7 @@ from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection.bundles import with_section
-from rtdscan.pipeline.detection.calibration import calibrate
+from rtdscan.pipeline.detection.calibration import UNFITTED, calibrate, section
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.measuring import Measured
 from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
@@ -97,6 +97,40 @@ def test_a_strong_ridge_keeps_the_shipped_coefficients() -> None:
     found = refit(card, evidence, words, names=names, ridge=1e9, folds=3, seed=0, expected=None)
     weights = found.coefficients if not found.kept else {"largest": 1.0, "title": 6.0}
     assert weights == pytest.approx({"largest": 1.0, "title": 6.0}, rel=1e-3), "the prior has the slope in it"
+
+
+@pytest.mark.parametrize("erring", [(5,), (5, 6)])
+def test_a_part_without_errors_makes_no_readout_seem_better(erring: tuple[int, ...]) -> None:
+    """A part that had all errors kept raw old logits, on another scale: .23 for .036, with nothing to learn."""
+    rng = np.random.default_rng(0)
+    document, seen, zero = np.repeat(np.arange(12), 500), np.ones(6000, bool), np.zeros(6000, np.int64)
+    old = rng.normal(size=6000) - 3
+    wrong = np.isin(document, erring) & (rng.random(6000) < sigmoid(1.2 * old + 2))
+    evidence = Evidence(("largest",), document, zero, zero + 1, old[:, None].astype(np.float32), seen, ~seen)
+    for seed in range(6):
+        words = Words(seen, seen, wrong)
+        # A monotone function of the old logit can't order words better.
+        found = refit(BundleCard(), evidence, words, names=("largest",), ridge=30.0, folds=5, seed=seed, expected=None)
+        assert found.kept
+        assert (found.after is None) == (len(erring) == 1), "dealt out, two documents lie in two parts"
+        if found.after is not None:
+            assert found.after.average_precision <= found.before.average_precision + 0.01
+
+
+def test_what_cannot_be_cross_validated_is_said(tiny_bundle: Path) -> None:
+    evidence, wrong = planted()
+    wrong &= evidence.document_W == 7
+    wrong[7 * 20] = True
+    truth = Truth(np.ones_like(wrong), wrong, {}, int(evidence.document_W[-1]) + 1)
+    source = {"data": ["it"], "corrupted": False, "documents": truth.documents}
+    labelled = SimpleNamespace(synthetic=False, judged=False, source=source)
+    measured = Measured(SimpleNamespace(bundle=load_bundle(str(tiny_bundle))), labelled, evidence, truth)  # type: ignore[arg-type]
+    given = {"config": CalibrateConfig(), "precision": 0.5, "expected": None, "seed": 0}
+    found = calibrate(measured, **given, keep=False)
+    assert UNFITTED in found.notes
+    assert found.card["metrics"]["calibration"]["cross_validated"]["after"] is None
+    assert "kept: average precision" in section(found, synthetic=False)
+    assert UNFITTED not in calibrate(measured, **given, keep=True).notes
 
 
 def test_made_up_errors_teach_only_what_holds_for_others() -> None:

@@ -28,6 +28,8 @@ from rtdscan.transforms.errors import UserError
 
 FLOOR = 0.05
 
+UNFITTED = "too few documents have errors for a cross-validation, so that no readout was fitted: it is kept as it was"
+
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
@@ -96,6 +98,8 @@ def calibrate(
     thresholds = [threshold_for(each, p_after[open_W], wrong_W[open_W], expected=expected) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
+    if found.after is None and not keep:
+        notes = (*notes, UNFITTED)
     if measured.labelled.judged:  # nobody judged whole documents
         review, drop = bundle.card.thresholds.review, bundle.card.thresholds.drop
         notes = (*notes, f"{JUDGED}; thresholds.review and .drop stay as they were")
@@ -105,7 +109,11 @@ def calibrate(
         "words": len(wrong_W),
         "base_rate": float(wrong_W.mean()),
         "expected_rate": rate,
-        "cross_validated": {"before": _brief(found.before), "after": _brief(found.after), "kept": found.kept},
+        "cross_validated": {
+            "before": _brief(found.before),
+            "after": found.after and _brief(found.after),
+            "kept": found.kept,
+        },
         "calibration_error": {"before": calibration_error(before), "after": calibration_error(after)},
         "thresholds": [threshold.to_json() for threshold in thresholds],
     }
@@ -132,14 +140,14 @@ def _card(
 def section(found: Calibrated, *, synthetic: bool) -> str:
     """What the model card says about it."""
     about = found.card["metrics"]["calibration"]
-    before, after = found.fit.before.average_precision, found.fit.after.average_precision
+    before, after = found.fit.before.average_precision, found.fit.after
     made = " (errors made by `--corrupt`)" if synthetic else ""
     lines = [
         f"Fitted on {about['words']:,} words of {about['documents']:,} documents ({', '.join(about['data'])}), "
         f"{about['base_rate']:.2%} of them wrong{made}, for text in which {found.rate:.2%} are. Expected calibration "
         f"error there {found.error_after:.4f} (before: {found.error_before:.4f}). The readout was "
-        f"{'kept' if found.fit.kept else 'fitted anew'}: average precision, cross-validated, {before:.3f} before, "
-        f"{after:.3f} after.",
+        f"{'kept' if found.fit.kept else 'fitted anew'}: average precision "
+        + (f"{before:.3f}." if after is None else f"{before:.3f}, cross-validated {after.average_precision:.3f} anew."),
         "",
         "| precision | threshold | measured (95 %) | recall |",
         "|---|---|---|---|",

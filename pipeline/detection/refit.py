@@ -71,7 +71,8 @@ class Refit:
         coefficients, intercept: The readout to use.
         slope, shift: Its calibration at the expected rate.
         kept: Whether it is the old one.
-        before, after: Cross-validated figures of the old and the new readout.
+        before, after: Cross-validated figures of the old and the new readout; None where none was fitted, or could be:
+            a part of the cross-validation held all errors there are.
         logit_W: Logits to set thresholds by: out of fold where the readout is new.
     """
 
@@ -81,7 +82,7 @@ class Refit:
     shift: float
     kept: bool
     before: Figures
-    after: Figures
+    after: Figures | None
     logit_W: Floats
 
 
@@ -141,18 +142,20 @@ def refit(
     prior_F = card.calibration.slope * np.array([old.get(name, 0.0) for name in names])
     feature_WF = evidence.feature_WF[:, [evidence.names.index(name) for name in names]]
     old_W = evidence.logit(old, card.readout.intercept)
-    new_W, final = old_W, None
+    new_W = None
     if not keep:
-        fold_W = _folds(evidence.document_W, folds=folds, seed=seed)
-        new_W = _out_of_fold(feature_WF, words, fold_W, old_W, prior_F=prior_F, ridge=ridge)
-        final = _fit(feature_WF, words, words.fitted_W, prior_F=prior_F, ridge=ridge)
+        fold_W = _folds(evidence.document_W, words.fitted_W & words.wrong_W, folds=folds, seed=seed)
+        new_W = _out_of_fold(feature_WF, words, fold_W, prior_F=prior_F, ridge=ridge)
     chosen_W, wrong_W = words.chosen_W, words.wrong_W[words.chosen_W]
-    before, after = measure(old_W[chosen_W], wrong_W), measure(new_W[chosen_W], wrong_W)
+    before = measure(old_W[chosen_W], wrong_W)
+    after = None if new_W is None else measure(new_W[chosen_W], wrong_W)
     coefficients, constant = dict(card.readout.coefficients), card.readout.intercept
     logit_W, kept = old_W, True
-    if final is not None and after.average_precision > before.average_precision:
-        coefficients = dict(zip(names, map(_round, final.coefficient_F.tolist()), strict=True))
-        logit_W, constant, kept = new_W, _round(final.intercept), False
+    if new_W is not None and after is not None and after.average_precision > before.average_precision:
+        final = _fit(feature_WF, words, words.fitted_W, prior_F=prior_F, ridge=ridge)
+        if final is not None:
+            coefficients = dict(zip(names, map(_round, final.coefficient_F.tolist()), strict=True))
+            logit_W, constant, kept = new_W, _round(final.intercept), False
     slope, intercept = platt(logit_W[chosen_W], wrong_W)
     if expected is not None:
         intercept += shift(float(wrong_W.mean()), expected)
@@ -160,20 +163,19 @@ def refit(
 
 
 def _out_of_fold(
-    feature_WF: NDArray[Any],
-    words: Words,
-    fold_W: NDArray[np.int64],
-    old_W: Floats,
-    *,
-    prior_F: Floats,
-    ridge: float,
-) -> Floats:
-    """Each word's logit by a readout that was fitted without its part."""
-    new_W = old_W.copy()
+    feature_WF: NDArray[Any], words: Words, fold_W: NDArray[np.int64], *, prior_F: Floats, ridge: float
+) -> Floats | None:
+    """Each word's logit by a readout that was fitted without its part; None where one of those can't be fitted.
+
+    The old readout's logits in its place would be on another scale: what that does to the order of all words together
+    says nothing of either readout.
+    """
+    new_W = np.zeros(len(fold_W))
     for fold in np.unique(fold_W):
         part = _fit(feature_WF, words, words.fitted_W & (fold_W != fold), prior_F=prior_F, ridge=ridge)
-        if part is not None:
-            new_W[fold_W == fold] = part.logit(feature_WF[fold_W == fold])
+        if part is None:
+            return None
+        new_W[fold_W == fold] = part.logit(feature_WF[fold_W == fold])
     return new_W
 
 
@@ -185,10 +187,14 @@ def _fit(feature_WF: NDArray[Any], words: Words, rows_W: Flags, *, prior_F: Floa
     return fit(feature_WF[rows_W], wrong, prior_F=prior_F, ridge=ridge, least_scale=LEAST_SCALE)
 
 
-def _folds(document_W: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
-    """Part of each word; the words of a document lie in one part."""
+def _folds(document_W: NDArray[np.int64], erring_W: Flags, *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Part of each word; the words of a document lie in one part, and documents with errors are dealt out evenly."""
     documents, which_W = np.unique(document_W, return_inverse=True)
-    part_W: NDArray[np.int64] = (np.random.default_rng((seed, 2)).permutation(len(documents)) % folds)[which_W]
+    order = np.random.default_rng((seed, 2)).permutation(len(documents))
+    erring_D = np.bincount(which_W, erring_W, minlength=len(documents)) > 0
+    part_D = np.empty(len(documents), dtype=np.int64)
+    part_D[order[np.argsort(~erring_D[order], kind="stable")]] = np.arange(len(documents)) % folds
+    part_W: NDArray[np.int64] = part_D[which_W]
     return part_W
 
 
