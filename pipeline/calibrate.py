@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         tables = {"before": found.table_before, "after": found.table_after}
         plot_reliability(args.plot, tables, title=f"{bundle.name}, {found.rate:.2%} errors expected")
-    notes = [*found.notes, *([EASIER] if synthetic else [])]
+    notes = [*measured.labelled.notes, *found.notes, *([EASIER] if synthetic else [])]
     if args.json:
         written = {"output": str(path), "digest": bundle.digest, "bundle": found.card, "notes": notes}
         print(json.dumps(written, ensure_ascii=False))

@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         right_W, rows = word_rows(truth)
         detectors = {MODEL: p_W, **baselines.scores}
         plot_precision_recall(args.plot, detectors=detectors, right_W=right_W, rows=rows, title=bundle.name)
-    notes = [*bundle.warnings, *baselines.notes, *([EASIER] if measured.labelled.synthetic else [])]
+    notes = [*bundle.warnings, *measured.labelled.notes, *baselines.notes]
+    notes += [EASIER] if measured.labelled.synthetic else []
     notes += [JUDGED] if measured.labelled.judged else []
     if args.json:
         settings = measured.scorer.settings

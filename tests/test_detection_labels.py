@@ -154,3 +154,39 @@ def test_documents_are_drawn_over_the_whole_corpus(corpus: str) -> None:
     assert sample_texts([corpus], text=None, documents=12, seed=0) == some
     assert sample_texts([corpus], text=None, documents=12, seed=1) != some
     assert len(sample_texts([corpus], text=None, documents=999, seed=0)) == 60
+
+
+def test_a_sample_is_as_large_and_as_even_as_asked_for(tmp_path: Path) -> None:
+    """Of thirty files with one text and one with a thousand, 500 documents gave 63, and 20 were mostly small ones."""
+    for at in range(10):
+        pq.write_table(pa.table({"text": [f"small {at}"]}), tmp_path / f"s{at}.parquet")
+    pq.write_table(pa.table({"text": [f"big {at}" for at in range(90)]}), tmp_path / "z.parquet", row_group_size=40)
+    small = 0
+    for seed in range(60):
+        some = sample_texts([str(tmp_path)], text=None, documents=20, seed=seed)
+        assert len(some) == len(set(some)) == 20
+        small += sum(text.startswith("small") for text in some)
+    # A tenth of 1,200; the standard deviation is sqrt(60 * 20 * .1 * .9 * 80 / 99) = 9.3.
+    assert 80 < small < 160
+    for documents in (1, 63, 99, 100, 500):
+        assert len(sample_texts([str(tmp_path)], text=None, documents=documents, seed=0)) == min(documents, 100)
+
+
+@pytest.mark.parametrize("blank", [None, "", " \n"])
+def test_blank_rows_take_no_place_in_a_sample(tmp_path: Path, blank: str | None) -> None:
+    """Row groups of blank rows took the places of texts: of a hundred none or a few were left."""
+    path = tmp_path / "blanks.parquet"
+    pq.write_table(
+        pa.table({"text": [*(f"text {at}" for at in range(100)), *([blank] * 900)]}), path, row_group_size=100
+    )
+    for documents, expected in ((1, 1), (60, 60), (100, 100), (101, 100)):
+        assert len(set(sample_texts([str(path)], text=None, documents=documents, seed=2))) == expected
+    counts = np.zeros(100, int)
+    for seed in range(40):
+        numbers = [int(text.split()[1]) for text in sample_texts([str(path)], text=None, documents=50, seed=seed)]
+        assert numbers == sorted(numbers)
+        counts[numbers] += 1
+    assert counts[:50].sum() == pytest.approx(1000, abs=80), "rows are not taken by where they stand (sd 16)"
+    few, all_ = (corrupt_corpus([str(path)], MixtureSettings(), seed=0, documents=n).notes for n in (101, 100))
+    assert all_ == ()
+    assert few == ("only 100 documents are not blank, of 101 that input.documents asks for",)

@@ -61,6 +61,7 @@ class Labelled:
         ignored: What counts neither as wrong nor as right.
         synthetic: Whether the errors were made by this program.
         source: Where it comes from, for reports.
+        notes: What a user has to know of it.
     """
 
     texts: list[str]
@@ -68,6 +69,7 @@ class Labelled:
     ignored: Spans
     synthetic: bool = False
     source: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def judged(self) -> bool:
@@ -164,24 +166,56 @@ def corrupt_corpus(
         "seed": seed,
         "mixture": "default" if mixture == MixtureSettings() else mixture.model_dump(mode="json"),
     }
-    return Labelled([made.text for made in corrupted], Spans.of(wrong), Spans.of([]), synthetic=True, source=source)
+    notes: tuple[str, ...] = ()
+    if documents is not None and len(texts) < documents:
+        notes = (f"only {len(texts):,} documents are not blank, of {documents:,} that input.documents asks for",)
+    made_texts = [made.text for made in corrupted]
+    return Labelled(made_texts, Spans.of(wrong), Spans.of([]), synthetic=True, source=source, notes=notes)
 
 
 def sample_texts(inputs: Sequence[str], *, text: str | None, documents: int | None, seed: int) -> list[str]:
-    """Texts that are not blank: all in order, or so many from random units; the same for the same seed."""
-    planned = _units(inputs, text=text)
-    rng = np.random.default_rng((seed, 1))
+    """Texts that are not blank, in their order: all, or so many of them, each set of so many as likely as any other.
+
+    Row numbers are drawn, and more of them in place of those that turn out blank; what is in memory is the texts that
+    are wanted, one unit, and the numbers. The same for the same seed; fewer where there are no more.
+    """
+    units = _units(inputs, text=text)
     if documents is None:
-        return [found for unit, column in planned for found in _texts(unit, column)]
-    chosen: list[str] = []
-    each = max(1, -(-2 * documents // max(len(planned), 1)))
-    for at in rng.permutation(len(planned)).tolist():
-        found = _texts(*planned[at])
-        kept = rng.permutation(len(found))[:each]
-        chosen += [found[row] for row in np.sort(kept).tolist()]
-        if len(chosen) >= documents:
-            break
-    return chosen[:documents]
+        return [found for unit, column in units for found in _texts(unit, column)]
+    rng = np.random.default_rng((seed, 1))
+    rows = sum(unit.rows for unit, _ in units)
+    chosen: dict[int, str] = {}
+    drawn = np.zeros(0, dtype=np.int64)  # ascending
+    take = documents
+    while len(chosen) < documents and len(drawn) < rows:
+        fresh = _undrawn(rng.choice(rows - len(drawn), size=min(take, rows - len(drawn)), replace=False), drawn)
+        found = _texts_at(units, np.sort(fresh))
+        # The first in the order of the draw, not of the corpus.
+        wanted = [row for row in fresh.tolist() if row in found][: documents - len(chosen)]
+        chosen.update((row, found[row]) for row in wanted)
+        drawn = np.union1d(drawn, fresh)
+        missing = documents - len(chosen)
+        take = min(1 + 2 * missing * len(drawn) // max(len(chosen), 1), 4 * len(drawn))
+    return [chosen[row] for row in sorted(chosen)]
+
+
+def _undrawn(at_N: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers among the rows that were not drawn yet -> rows."""
+    rows: NDArray[np.int64] = at_N + np.searchsorted(drawn - np.arange(len(drawn)), at_N, side="right")
+    return rows
+
+
+def _texts_at(units: Sequence[tuple[WorkUnit, str]], rows: NDArray[np.int64]) -> dict[int, str]:
+    """Row -> text, of ascending rows of the whole corpus; blank ones are left out."""
+    end_U = np.cumsum([unit.rows for unit, _ in units])
+    which, first = np.unique(np.searchsorted(end_U, rows, side="right"), return_index=True)
+    found: dict[int, str] = {}
+    for at, here in zip(which.tolist(), np.split(rows, first[1:]), strict=True):
+        unit, column = units[at]
+        values = read_unit(unit, text=column)["text"].take(pa.array(here - (end_U[at] - unit.rows))).to_pylist()
+        decoded = ((value or b"").decode("utf-8", "replace") for value in values)
+        found.update((row, value) for row, value in zip(here.tolist(), decoded, strict=True) if value.strip())
+    return found
 
 
 def iterate_texts(inputs: Sequence[str], *, text: str | None) -> Iterator[list[str]]:
