@@ -11,8 +11,12 @@ from tiny import ENGLISH, make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection import baselines
-from rtdscan.pipeline.detection.evidence import gather
+from rtdscan.pipeline.detection.evidence import Evidence, gather
+from rtdscan.pipeline.detection.labels import Labelled, Spans
 from rtdscan.pipeline.detection.measuring import EASIER
+from rtdscan.pipeline.detection.reliability import calibration_error
+from rtdscan.pipeline.detection.tables import make_report
+from rtdscan.pipeline.detection.truth import ALL, label_words
 from rtdscan.transforms.corruption.wordlist import frequency
 from rtdscan.transforms.lexicon import LEXICON_FILE
 from rtdscan.transforms.lexicon_file import write_lexicon
@@ -108,6 +112,8 @@ def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.C
     assert found["words"]["model"]["shuffled"]["wrong"] == 4
     assert found["words"]["model"]["without marks"]["words"] == every["words"] - 40
     assert every["intervals"]["auroc"][0] <= every["auroc"] <= every["intervals"]["auroc"][1]
+    assert found["flags"]["flagged"] <= every["words"]
+    assert sum(bin_["words"] for bin_ in found["reliability"]) == every["words"]
     assert found["documents"]["shuffled"]["words"] == 40, "fewer than 20 are clean all over"
     # "qx…" is in no list: only other unlisted words are as rare.
     assert found["words"]["word rarity"]["all"]["auroc"] > 0.99
@@ -119,6 +125,23 @@ def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.C
         assert plot.read_bytes().startswith(b"\x89PNG")
     assert main(args) == 0
     assert json.loads(capsys.readouterr().out) == found, "seeded"
+
+
+def test_flags_and_calibration_are_about_the_words_of_the_table() -> None:
+    """Words of kinds that are told of documents counted as missed, though each of them may be right."""
+    texts = ["one two three four"] * 4
+    wrong = Spans.of([(0, 0, 3, "spelling"), (1, 0, 18, "shuffled")])
+    labelled = Labelled(texts, wrong, Spans.of([]))
+    document, at = np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)
+    start, end = np.array([0, 4, 8, 14])[at], np.array([3, 7, 13, 18])[at]
+    seen = np.ones(16, bool)
+    evidence = Evidence(("mark",), document, start, end, np.zeros((16, 1), np.float32), seen, ~seen)
+    p = np.where(np.arange(16) == 0, 0.9, 0.0)
+    given = {"p_W": p, "baselines": {}, "flag": 0.5, "draws": 0, "seed": 0}
+    report = make_report(labelled, evidence, label_words(labelled, evidence), **given)
+    assert (report.words["model"][ALL].wrong, report.words["model"][ALL].words) == (1, 12)
+    assert (report.flags.flagged, report.flags.precision, report.flags.recall) == (1, 1.0, 1.0)
+    assert calibration_error(report.reliability) == pytest.approx(0.1 / 12)
 
 
 def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

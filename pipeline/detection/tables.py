@@ -52,8 +52,8 @@ class Report:
     Attributes:
         words: Detector -> row (ALL, LETTERED, kinds of error) -> figures.
         documents: Kind that is told of documents -> figures of the documents' scores.
-        flags: At the model's threshold.
-        reliability: Probabilities against what was wrong.
+        flags: At the model's threshold, by the words of ALL.
+        reliability: Probabilities against what was wrong, by the words of ALL.
     """
 
     words: dict[str, dict[str, Figures]]
@@ -126,7 +126,7 @@ def make_report(
             )
             found = {ALL: found[ALL], **some, **found}
         words[name] = found
-    counted_W = truth.counted_W
+    counted_W = truth.counted_W & ~told_of_documents(truth)  # those of ALL
     table = bins_of(p_W[counted_W], truth.wrong_W[counted_W], weight_W=np.ones(int(counted_W.sum())))
     return Report(
         words=words,
