@@ -35,12 +35,15 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.detection.plots import check_plot, plot_precision_recall
     from rtdscan.pipeline.detection.tables import (
         MODEL,
+        NO_WORDS,
         documents_table,
+        flags_line,
         kinds_table,
         make_report,
         overall_table,
         word_rows,
     )
+    from rtdscan.pipeline.detection.truth import ALL
 
     check_plot(args.plot)
     measured = measure_model(args, config)
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         plot_precision_recall(args.plot, detectors=detectors, right_W=right_W, rows=rows, title=bundle.name)
     notes = [*bundle.warnings, *measured.labelled.notes, *baselines.notes]
     notes += [EASIER] if measured.labelled.synthetic else []
+    notes += [] if ALL in report.words[MODEL] else [NO_WORDS]
     notes += [JUDGED] if measured.labelled.judged else []
     if args.json:
         settings = measured.scorer.settings
@@ -72,17 +76,14 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(overall_table(report))
+    if ALL in report.words[MODEL]:
+        console.print(overall_table(report))
     if len(report.words[MODEL]) > 2:
         console.print(kinds_table(report))
     if report.documents:
         console.print(documents_table(report))
-    flags, (low, high) = report.flags, report.flags.interval
-    console.print(
-        f"at the model's threshold {flags.threshold:g}: {flags.flagged:,} words flagged, precision "
-        f"{flags.precision:.3f} ({low:.3f} to {high:.3f}), recall {flags.recall:.3f}",
-        highlight=False,
-    )
+    if ALL in report.words[MODEL]:
+        console.print(flags_line(report.flags), highlight=False)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if args.plot:

@@ -246,3 +246,25 @@ def test_sections_of_a_model_card() -> None:
     card = "# M\n\ntext\n\n## Calibration\n\nold\n\n## Licence\n\nfree\n"
     assert with_section(card, "Calibration", "new") == "# M\n\ntext\n\n## Calibration\n\nnew\n\n## Licence\n\nfree\n"
     assert with_section("# M\n", "Lexicon", "words") == "# M\n\n## Lexicon\n\nwords\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "told"),
+    [
+        ("The man went to the house. " * 3, (0, 80, "foreign"), "stand in errors of whole documents (foreign), 0 are"),
+        ("The caf\ufffd was good.", (4, 8, "lost"), "0 stand in errors of whole documents, 12 are damaged"),
+    ],
+)
+def test_errors_that_teach_nothing_are_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, span: tuple[int, int, str], told: str
+) -> None:
+    """A traceback: a logistic regression needs rows of both kinds."""
+    start, end, kind = span
+    spans = [[{"start": start, "end": end, "kind": kind}] if at % 2 else [] for at in range(24)]
+    pq.write_table(pa.table({"text": [text] * 24, "spans": spans}), tmp_path / "some.parquet")
+    args = ["calibrate", str(tmp_path / "some.parquet"), "--model", str(model), "--output", str(tmp_path / "new")]
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert "words are wrong, and calibrate can learn from none of them" in error
+    assert told in error
+    assert not (tmp_path / "new").exists()

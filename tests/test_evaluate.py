@@ -15,7 +15,7 @@ from rtdscan.pipeline.detection.evidence import Evidence, gather
 from rtdscan.pipeline.detection.labels import Labelled, Spans
 from rtdscan.pipeline.detection.measuring import EASIER
 from rtdscan.pipeline.detection.reliability import calibration_error
-from rtdscan.pipeline.detection.tables import make_report
+from rtdscan.pipeline.detection.tables import NO_WORDS, make_report
 from rtdscan.pipeline.detection.truth import ALL, label_words
 from rtdscan.transforms.corruption.wordlist import frequency
 from rtdscan.transforms.lexicon import LEXICON_FILE
@@ -142,6 +142,24 @@ def test_flags_and_calibration_are_about_the_words_of_the_table() -> None:
     assert (report.words["model"][ALL].wrong, report.words["model"][ALL].words) == (1, 12)
     assert (report.flags.flagged, report.flags.precision, report.flags.recall) == (1, 1.0, 1.0)
     assert calibration_error(report.reliability) == pytest.approx(0.1 / 12)
+
+
+def test_a_table_without_words_says_why(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table, and a precision of 0.000, where all errors are told of documents."""
+    spans = [
+        [{"start": 0, "end": len(text), "kind": "foreign"}] if at % 2 else [] for at, text in enumerate(sentences(8))
+    ]
+    pq.write_table(pa.table({"text": sentences(8), "spans": spans}), tmp_path / "foreign.parquet")
+    args = ["evaluate", str(tmp_path / "foreign.parquet"), "--model", model, "--set", "draws=0"]
+    assert main(args) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert NO_WORDS in told
+    assert "foreign" in told
+    assert "precision 0.000" not in told
+    assert "all kinds of errors together" not in told
+    assert main([*args, "--json"]) == 0
+    flags = json.loads(capsys.readouterr().out)["flags"]
+    assert (flags["precision"], flags["interval"], flags["recall"]) == (None, None, None)
 
 
 def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

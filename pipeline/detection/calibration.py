@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rtdscan.pipeline.detection.bundles import card_of
+from rtdscan.pipeline.detection.labels import is_document_kind
 from rtdscan.pipeline.detection.measuring import JUDGED, Measured
-from rtdscan.pipeline.detection.refit import Refit, choose_words, feature_names, refit
+from rtdscan.pipeline.detection.refit import Flags, Refit, Words, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import (
     Bin,
     Threshold,
@@ -70,12 +71,13 @@ def calibrate(
         keep: Leave the readout as it is.
 
     Raises:
-        UserError: The labels contradict the model.
+        UserError: The labels contradict the model, or no wrong or no right word is left to learn from.
     """
     evidence, truth, bundle = measured.evidence, measured.truth, measured.scorer.bundle
     synthetic = measured.labelled.synthetic
     told_W = told_of_documents(truth)
     words = choose_words(evidence, truth, told_W, synthetic=synthetic)
+    _check_words(words, measured, told_W)
     names = feature_names(bundle.card, evidence, synthetic=synthetic)
     found = refit(
         bundle.card, evidence, words,
@@ -121,6 +123,24 @@ def calibrate(
     return Calibrated(
         card, found, rate, thresholds, before, after, calibration_error(before), calibration_error(after), notes
     )
+
+
+def _check_words(words: Words, measured: Measured, told_W: Flags) -> None:
+    """That some wrong and some right words are left, and else where they have gone."""
+    truth, evidence = measured.truth, measured.evidence
+    for what, these_W in (("wrong", truth.wrong_W), ("right", ~truth.wrong_W)):
+        these_W = these_W & truth.counted_W
+        if (these_W & words.chosen_W).any():
+            continue
+        damaged_W = these_W & ~told_W & evidence.damaged_W
+        unseen_W = these_W & ~told_W & ~evidence.damaged_W & ~evidence.seen_W
+        kinds = ", ".join(kind for kind in truth.kinds if is_document_kind(kind))
+        raise UserError(
+            f"{', '.join(measured.labelled.source['data'])}: {int(these_W.sum()):,} words are {what}, and calibrate "
+            f"can learn from none of them: {int((these_W & told_W).sum()):,} stand in errors of whole documents"
+            f"{f' ({kinds})' if kinds else ''}, {int(damaged_W.sum()):,} are damaged, which rules decide, and "
+            f"{int(unseen_W.sum()):,} the network does not see; expected some {what} words beside those"
+        )
 
 
 def _card(

@@ -28,6 +28,12 @@ MODEL = "model"
 LETTERED = "without marks"
 """The row about words that hold a letter or digit."""
 
+NO_WORDS = (
+    "all errors are of kinds that are told of whole documents, whose words may each be right: there is no table of all "
+    "kinds by words and nothing to say of flags, only the documents' scores"
+)
+"""Where there is no row ALL."""
+
 LEAST_CLEAN = 20
 """Documents without errors that it takes to measure by document against them; else against all without the kind."""
 
@@ -36,13 +42,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What the model's own threshold gives on these words."""
+    """What the model's own threshold gives on these words; None where there is nothing to divide by."""
 
     threshold: float
     flagged: int
-    precision: float
-    interval: tuple[float, float]
-    recall: float
+    precision: float | None
+    interval: Interval | None
+    recall: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +155,12 @@ def _by_document(labelled: Labelled, evidence: Evidence, p_W: Floats) -> dict[st
 
 def _flags(p_W: Floats, wrong_W: NDArray[np.bool_], flag: float) -> Flags:
     flagged_W = p_W.astype(np.float32) >= flag
-    hits, flagged = int((flagged_W & wrong_W).sum()), int(flagged_W.sum())
-    return Flags(flag, flagged, hits / max(flagged, 1), wilson(hits, flagged), hits / max(int(wrong_W.sum()), 1))
+    hits, flagged, wrong = int((flagged_W & wrong_W).sum()), int(flagged_W.sum()), int(wrong_W.sum())
+    if not wrong:
+        return Flags(flag, flagged, None, None, None)
+    if not flagged:
+        return Flags(flag, 0, None, None, 0.0)
+    return Flags(flag, flagged, hits / flagged, wilson(hits, flagged), hits / wrong)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -170,6 +180,14 @@ def overall_table(report: Report) -> Table:
                 name = detector if row == ALL else f"  {row}"
                 table.add_row(name, f"{rows[row].words:,}", _share(rows[row].base_rate), *_cells(rows[row]))
     return table
+
+
+def flags_line(flags: Flags) -> str:
+    """A sentence about the model's own threshold."""
+    told = f"at the model's threshold {flags.threshold:g}: {flags.flagged:,} words flagged"
+    if flags.precision is not None and flags.interval is not None:
+        told += f", precision {flags.precision:.3f} ({flags.interval[0]:.3f} to {flags.interval[1]:.3f})"
+    return told if flags.recall is None else f"{told}, recall {flags.recall:.3f}"
 
 
 def kinds_table(report: Report) -> Table:
