@@ -18,6 +18,7 @@ from rtdscan.pipeline.detection.calibration import UNFITTED, calibrate, section
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.measuring import Measured
 from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
+from rtdscan.pipeline.detection.reliability import Prior
 from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import Truth
 from rtdscan.transforms.bundle import BundleCard, load_bundle
@@ -43,7 +44,7 @@ def planted(words: int = 6000, *, rate: float = -3.0, seed: int = 0) -> tuple[Ev
 def fitted(evidence: Evidence, wrong: np.ndarray, **more: object):
     card = BundleCard()
     words = Words(np.ones(len(wrong), bool), np.ones(len(wrong), bool), wrong)
-    given = {"names": ("largest", "title"), "ridge": 1.0, "folds": 4, "seed": 0, "expected": None, **more}
+    given = {"names": ("largest", "title"), "ridge": 1.0, "folds": 4, "seed": 0, **more}
     return refit(card, evidence, words, **given)  # type: ignore[arg-type]
 
 
@@ -63,7 +64,7 @@ def test_the_readout_is_fitted_and_probabilities_mean_what_they_say() -> None:
 
 def test_an_expected_rate_moves_probabilities_and_not_their_order() -> None:
     evidence, wrong = planted()
-    as_here, rare = fitted(evidence, wrong), fitted(evidence, wrong, expected=0.01)
+    as_here, rare = fitted(evidence, wrong), fitted(evidence, wrong, shift=Prior.of(wrong, 0.01).shift)
     assert rare.coefficients == as_here.coefficients
     assert rare.slope == as_here.slope
     rate = wrong.mean()
@@ -94,7 +95,7 @@ def test_a_strong_ridge_keeps_the_shipped_coefficients() -> None:
     )
     words = Words(np.ones(len(wrong), bool), np.ones(len(wrong), bool), wrong)
     names = feature_names(card, evidence, synthetic=False)
-    found = refit(card, evidence, words, names=names, ridge=1e9, folds=3, seed=0, expected=None)
+    found = refit(card, evidence, words, names=names, ridge=1e9, folds=3, seed=0)
     weights = found.coefficients if not found.kept else {"largest": 1.0, "title": 6.0}
     assert weights == pytest.approx({"largest": 1.0, "title": 6.0}, rel=1e-3), "the prior has the slope in it"
 
@@ -110,7 +111,7 @@ def test_a_part_without_errors_makes_no_readout_seem_better(erring: tuple[int, .
     for seed in range(6):
         words = Words(seen, seen, wrong)
         # A monotone function of the old logit can't order words better.
-        found = refit(BundleCard(), evidence, words, names=("largest",), ridge=30.0, folds=5, seed=seed, expected=None)
+        found = refit(BundleCard(), evidence, words, names=("largest",), ridge=30.0, folds=5, seed=seed)
         assert found.kept
         assert (found.after is None) == (len(erring) == 1), "dealt out, two documents lie in two parts"
         if found.after is not None:
@@ -167,6 +168,30 @@ def test_damage_lends_the_others_no_precision(tiny_bundle: Path) -> None:
         thresholds.append([threshold.threshold for threshold in found.thresholds])
     assert thresholds[0] == thresholds[1]
     assert None not in thresholds[0]
+
+
+def test_the_expected_rate_is_that_of_all_words(tiny_bundle: Path) -> None:
+    """It was that of all words for the table and that of undamaged ones for probabilities and thresholds."""
+    evidence, wrong = planted(20_000)
+    sure = np.zeros(len(wrong), bool)
+    sure[::10] = True
+    wrong |= sure
+    source = {"data": ["it"], "corrupted": False, "documents": 1000}
+    labelled = SimpleNamespace(synthetic=False, judged=False, source=source)
+    truth = Truth(np.ones_like(sure), wrong, {}, int(evidence.document_W[-1]) + 1)
+    scorer = SimpleNamespace(bundle=load_bundle(str(tiny_bundle)))
+    measured = Measured(scorer, labelled, replace(evidence, damaged_W=sure), truth)  # type: ignore[arg-type]
+    config = CalibrateConfig(precisions=(0.2,))
+    found = calibrate(measured, config=config, precision=0.2, expected=0.02, seed=0, keep=False)
+    # In a corpus of which 2 % of all words are wrong, one of those that rules leave open is with these odds:
+    odds = 0.02 / wrong.mean() * (wrong & ~sure).sum() / (0.98 / (1 - wrong.mean()) * (~wrong).sum())
+    p = sigmoid(found.fit.slope * found.fit.logit_W + found.fit.shift)[~sure]
+    weight = np.where(wrong, 0.02 / wrong.mean(), 0.98 / (1 - wrong.mean()))[~sure]
+    assert np.average(p, weights=weight) == pytest.approx(odds / (1 + odds), rel=0.05)
+    row = found.thresholds[0]
+    flagged = p.astype(np.float32) >= row.threshold
+    assert row.precision == pytest.approx(np.average(wrong[~sure][flagged], weights=weight[flagged]))
+    assert row.flagged == pytest.approx(weight[flagged].sum() / weight.sum())
 
 
 @pytest.fixture(scope="module")

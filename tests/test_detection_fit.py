@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from rtdscan.pipeline.detection.logistic import fit
 from rtdscan.pipeline.detection.metrics import wilson
 from rtdscan.pipeline.detection.reliability import (
+    Prior,
     bins_of,
     calibration_error,
     document_thresholds,
     platt,
-    prior_weights,
     probability,
-    shift,
     threshold_for,
 )
 from rtdscan.transforms.readout import sigmoid
@@ -84,18 +83,18 @@ def test_the_shift_corrects_for_another_share_of_errors() -> None:
     slope, intercept = platt(logit, wrong)
     # The same words where only one in a hundred is wrong: most wrong ones left out.
     keep = ~wrong | (rng.random(200_000) < (0.01 / 0.99) / (0.2 / 0.8))
-    p = probability(logit, slope, intercept + shift(float(wrong.mean()), 0.01))
+    p = probability(logit, slope, intercept + Prior.of(wrong, 0.01).shift)
     assert p[keep].mean() == pytest.approx(wrong[keep].mean(), rel=0.05)
     assert wrong[keep].mean() == pytest.approx(0.01, rel=0.05)
-    assert shift(0.3, 0.3) == 0.0
+    assert Prior.of(wrong, None).shift == 0.0
 
 
 def test_prior_weights() -> None:
     wrong = np.array([True, True, False, False, False, False, False, False])
-    weight = prior_weights(wrong, 0.1)
+    weight = Prior.of(wrong, 0.1).weigh(wrong)
     assert weight.sum() == pytest.approx(8)
     assert (weight * wrong).sum() / weight.sum() == pytest.approx(0.1)
-    assert prior_weights(wrong, None).tolist() == [1.0] * 8
+    assert Prior.of(wrong, None).weigh(wrong).tolist() == [1.0] * 8
 
 
 def test_reliability_by_hand() -> None:
@@ -113,7 +112,8 @@ def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: f
     rng = np.random.default_rng(seed)
     wrong = rng.random(400) < 0.3
     p = sigmoid(rng.normal(size=400) + 2 * wrong).round(2)
-    weight = prior_weights(wrong, expected)
+    prior = Prior.of(wrong, expected)
+    weight = prior.weigh(wrong)
 
     def precision(threshold: float) -> float:
         flagged = p >= threshold
@@ -121,7 +121,7 @@ def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: f
 
     assume(all(abs(precision(t) - wanted) > 1e-9 for t in np.unique(p)))  # which rounding decides
     enough = [t for t in np.unique(p) if (p >= t).sum() >= 20 and precision(t) >= wanted]
-    found = threshold_for(wanted, p, wrong, expected=expected)
+    found = threshold_for(wanted, p, wrong, prior=prior)
     if not enough:
         assert found.threshold is None
         assert found.to_json()["precision"] is None
@@ -138,7 +138,7 @@ def test_weighted_flags_are_worth_fewer_observations() -> None:
     wrong = np.arange(1000) % 5 == 0
     p = np.where(wrong, 0.9, np.where(np.arange(1000) % 50 == 1, 0.9, 0.1))  # 200 wrong and 20 right at .9
     same = threshold_for(0.5, p, wrong)
-    rare = threshold_for(0.05, p, wrong, expected=0.01)
+    rare = threshold_for(0.05, p, wrong, prior=Prior.of(wrong, 0.01))
     # Weights .05 and 1.2375: precision 10 / (10 + 24.75); worth 34.75^2 / (200 * .0025 + 20 * 1.5314) = 38.8 words.
     assert same.precision == pytest.approx(200 / 220)
     assert rare.precision == pytest.approx(10 / 34.75)

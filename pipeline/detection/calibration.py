@@ -14,11 +14,11 @@ from rtdscan.pipeline.detection.measuring import JUDGED, Measured
 from rtdscan.pipeline.detection.refit import Flags, Refit, Words, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import (
     Bin,
+    Prior,
     Threshold,
     bins_of,
     calibration_error,
     document_thresholds,
-    prior_weights,
     probability,
     threshold_for,
 )
@@ -66,7 +66,7 @@ def calibrate(
         measured: Labelled words.
         config: Ridge, folds, wanted precisions.
         precision: What flags are to have.
-        expected: Share of wrong words in the corpus to be scanned; None: as in the labelled text.
+        expected: Share of wrong words among all that count in the corpus to be scanned; None: as in the labelled text.
         seed: Of the folds.
         keep: Leave the readout as it is.
 
@@ -79,25 +79,26 @@ def calibrate(
     words = choose_words(evidence, truth, told_W, synthetic=synthetic)
     _check_words(words, measured, told_W)
     names = feature_names(bundle.card, evidence, synthetic=synthetic)
+    counted_W = truth.counted_W & ~told_W
+    wrong_W = truth.wrong_W[counted_W]
+    prior = Prior.of(wrong_W, expected)
     found = refit(
         bundle.card, evidence, words,
-        names=names, ridge=config.ridge, folds=config.folds, seed=seed, expected=expected, keep=keep,
+        names=names, ridge=config.ridge, folds=config.folds, seed=seed, shift=prior.shift, keep=keep,
     )  # fmt: skip
     if found.slope <= 0:
         raise UserError(
             f"{', '.join(measured.labelled.source['data'])}: the labels contradict the model (words it finds likelier"
             f" to be wrong are less often so, slope {found.slope:g}); label more words, or choose another model"
         )
-    counted_W = truth.counted_W & ~told_W
-    wrong_W = truth.wrong_W[counted_W]
     p_before = evidence.probability(bundle.card)[counted_W]
     p_after = evidence.settled(probability(found.logit_W, found.slope, found.shift))[counted_W]
-    weight_W = prior_weights(wrong_W, expected)
+    weight_W = prior.weigh(wrong_W)
     before, after = (bins_of(p_W, wrong_W, weight_W=weight_W) for p_W in (p_before, p_after))
     wanted = sorted({*config.precisions, precision})
     # Damage is flagged at any threshold, and nearly always rightly: with it the others' precision would seem higher.
     open_W = ~evidence.damaged_W[counted_W]
-    thresholds = [threshold_for(each, p_after[open_W], wrong_W[open_W], expected=expected) for each in wanted]
+    thresholds = [threshold_for(each, p_after[open_W], wrong_W[open_W], prior=prior) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
     if found.after is None and not keep:

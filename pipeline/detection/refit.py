@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.logistic import Fit, fit
 from rtdscan.pipeline.detection.metrics import Figures, measure
-from rtdscan.pipeline.detection.reliability import platt, shift
+from rtdscan.pipeline.detection.reliability import platt
 from rtdscan.pipeline.detection.truth import Truth
 from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.corruption import REGISTRY
@@ -122,7 +122,7 @@ def refit(
     ridge: float,
     folds: int,
     seed: int,
-    expected: float | None,
+    shift: float = 0.0,
     keep: bool = False,
 ) -> Refit:
     """Fit a readout near the bundle's, and calibrate the better of both.
@@ -135,7 +135,7 @@ def refit(
         ridge: How strongly it is kept near the prior.
         folds: Parts of the cross-validation, by documents.
         seed: Of the parts.
-        expected: Share of wrong words where the model will be used; None: as here.
+        shift: What the share of wrong words where the model will be used adds to every logit, see Prior.
         keep: Don't fit a readout, only calibrate.
     """
     old = card.readout.coefficients or DEFAULT_COEFFICIENTS
@@ -157,9 +157,7 @@ def refit(
             coefficients = dict(zip(names, map(_round, final.coefficient_F.tolist()), strict=True))
             logit_W, constant, kept = new_W, _round(final.intercept), False
     slope, intercept = platt(logit_W[chosen_W], wrong_W)
-    if expected is not None:
-        intercept += shift(float(wrong_W.mean()), expected)
-    return Refit(coefficients, constant, _round(slope), _round(intercept), kept, before, after, logit_W)
+    return Refit(coefficients, constant, _round(slope), _round(intercept + shift), kept, before, after, logit_W)
 
 
 def _out_of_fold(

@@ -5,7 +5,7 @@ Shapes: W words, B bins, G distinct probabilities, D documents.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,17 +72,36 @@ class Threshold:
         return values | ({"precision": None, "interval": None} if self.threshold is None else {})
 
 
-def shift(rate: float, expected: float) -> float:
-    """What a change of the share of errors adds to every logit (Saerens et al., 2002: only the prior has changed)."""
-    return float(np.log(expected / (1 - expected)) - np.log(rate / (1 - rate)))
+class Prior(NamedTuple):
+    """Weights of words under which the share of errors is that of the corpus to be scanned.
+
+    Made once, over all words that count: whoever weighs some of them only, those that rules leave open say, means the
+    same corpus.
+    """
+
+    wrong: float = 1.0
+    right: float = 1.0
+
+    @staticmethod
+    def of(wrong_W: NDArray[np.bool_], expected: float | None) -> "Prior":
+        """For a share `expected` of wrong words; None: as here. The weights sum to W."""
+        if expected is None:
+            return AS_HERE
+        rate = float(wrong_W.mean())
+        return Prior(expected / rate, (1 - expected) / (1 - rate))
+
+    def weigh(self, wrong_W: NDArray[np.bool_]) -> Floats:
+        """Weight of each word."""
+        return np.where(wrong_W, self.wrong, self.right)
+
+    @property
+    def shift(self) -> float:
+        """What it adds to every logit (Saerens et al., 2002: only the prior has changed)."""
+        return float(np.log(self.wrong) - np.log(self.right))
 
 
-def prior_weights(wrong_W: NDArray[np.bool_], expected: float | None) -> Floats:
-    """Weights under which the share of wrong words is `expected`; they sum to W. None: all 1."""
-    rate = float(wrong_W.mean())
-    if expected is None:
-        return np.ones(len(wrong_W))
-    return np.where(wrong_W, expected / rate, (1 - expected) / (1 - rate))
+AS_HERE = Prior()
+"""The share of errors of the labelled words."""
 
 
 def platt(logit_W: Floats, wrong_W: NDArray[np.bool_]) -> tuple[float, float]:
@@ -119,21 +138,17 @@ def calibration_error(table: Sequence[Bin]) -> float:
     return sum(bin_.words * abs(bin_.mean - bin_.rate) for bin_ in table) / max(words, 1e-300)
 
 
-def threshold_for(
-    precision: float, p_W: Floats, wrong_W: NDArray[np.bool_], *, expected: float | None = None
-) -> Threshold:
+def threshold_for(precision: float, p_W: Floats, wrong_W: NDArray[np.bool_], *, prior: Prior = AS_HERE) -> Threshold:
     """The lowest threshold whose flags are right as often as wanted.
 
     Args:
         precision: Wanted.
         p_W: Probabilities, rounded to float32 as the scan stores them.
         wrong_W: Labels.
-        expected: Share of wrong words where the threshold will be used; None: as here.
+        prior: Share of wrong words where the threshold will be used; default: as here.
     """
-    rate = float(wrong_W.mean())
-    up, down = (1.0, 1.0) if expected is None else (expected / rate, (1 - expected) / (1 - rate))
     curve = Curve.of(p_W.astype(np.float32).astype(np.float64), wrong_W)
-    hits_G, false_G = curve.wrong_G * up, curve.right_G * down
+    hits_G, false_G = curve.wrong_G * prior.wrong, curve.right_G * prior.right
     precision_G = hits_G / np.maximum(hits_G + false_G, 1e-300)
     enough_G = curve.wrong_G + curve.right_G >= LEAST_FLAGGED
     fits = np.flatnonzero((precision_G >= precision) & enough_G)
@@ -141,7 +156,7 @@ def threshold_for(
         return Threshold(precision, None)
     at = int(fits[-1])
     flagged = float(hits_G[at] + false_G[at])
-    worth = flagged**2 / float(curve.wrong_G[at] * up**2 + curve.right_G[at] * down**2)
+    worth = flagged**2 / float(curve.wrong_G[at] * prior.wrong**2 + curve.right_G[at] * prior.right**2)
     below = curve.score_G[at + 1] if at + 1 < len(curve.score_G) else 0.0
     return Threshold(
         wanted=precision,
@@ -149,7 +164,7 @@ def threshold_for(
         precision=float(precision_G[at]),
         interval=wilson(float(precision_G[at]) * worth, worth),
         recall=float(curve.recall_G[at]),
-        flagged=flagged / len(p_W),
+        flagged=flagged / float(hits_G[-1] + false_G[-1]),
     )
 
 
