@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: "Calibrated", console: "Console") -> None:
     from rich.table import Table
 
+    from rtdscan.pipeline.detection.metrics import told
+
     fit = found.fit
     figures = Table("readout", "AUROC", "average precision", "best F0.5", title="cross-validated", title_justify="left")
     for name, values in (("as it was", fit.before), ("fitted anew", fit.after)):
@@ -111,8 +113,7 @@ def _show(found: "Calibrated", console: "Console") -> None:
         if row.threshold is None:
             thresholds.add_row(f"{row.wanted:g}", "not reached", "", "", "")
             continue
-        low, high = row.interval
-        precision = f"{row.precision:.3f} ({low:.3f} to {high:.3f})"
+        precision = told(row.precision, row.interval)
         thresholds.add_row(
             f"{row.wanted:g}", f"{row.threshold:g}", precision, f"{row.recall:.3f}", f"{row.flagged:.3%}"
         )

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rtdscan.pipeline.detection.baselines import baseline_scores
     from rtdscan.pipeline.detection.measuring import EASIER, JUDGED, measure_model
+    from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS
     from rtdscan.pipeline.detection.plots import check_plot, plot_precision_recall
     from rtdscan.pipeline.detection.tables import (
         MODEL,
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     notes = [*bundle.warnings, *measured.labelled.notes, *baselines.notes]
     notes += [EASIER] if measured.labelled.synthetic else []
     notes += [] if ALL in report.words[MODEL] else [NO_WORDS]
+    notes += [FEW_DOCUMENTS] if report.few_documents else []
     notes += [JUDGED] if measured.labelled.judged else []
     if args.json:
         settings = measured.scorer.settings

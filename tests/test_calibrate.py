@@ -17,10 +17,12 @@ from rtdscan.pipeline.detection.bundles import with_section
 from rtdscan.pipeline.detection.calibration import UNFITTED, calibrate, section
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.measuring import Measured
+from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS
 from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import Prior
 from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import Truth
+from rtdscan.pipeline.summary import precision_note
 from rtdscan.transforms.bundle import BundleCard, load_bundle
 from rtdscan.transforms.readout import sigmoid
 
@@ -132,6 +134,25 @@ def test_what_cannot_be_cross_validated_is_said(tiny_bundle: Path) -> None:
     assert found.card["metrics"]["calibration"]["cross_validated"]["after"] is None
     assert "kept: average precision" in section(found, synthetic=False)
     assert UNFITTED not in calibrate(measured, **given, keep=True).notes
+
+
+def test_few_documents_leave_the_bundle_without_an_interval(tiny_bundle: Path, tmp_path: Path) -> None:
+    evidence, wrong = planted()
+    bundle = load_bundle(str(tiny_bundle))
+    for words, given in ((20, True), (1000, False)):
+        fewer = replace(evidence, document_W=np.arange(6000) // words)
+        truth = Truth(np.ones(6000, bool), wrong, {}, 6000 // words)
+        source = {"data": ["it"], "corrupted": False, "documents": truth.documents}
+        labelled = SimpleNamespace(synthetic=False, judged=False, source=source)
+        measured = Measured(SimpleNamespace(bundle=bundle), labelled, fewer, truth)  # type: ignore[arg-type]
+        config = CalibrateConfig(precisions=(0.2,))
+        found = calibrate(measured, config=config, precision=0.2, expected=None, seed=0, keep=True)
+        card = BundleCard.model_validate(found.card)
+        assert card.flag_precision is not None
+        assert [card.flag_precision[name] is not None for name in ("low", "high")] == [given] * 2
+        assert (FEW_DOCUMENTS in found.notes) == (not given)
+        assert (" (–) |" in section(found, synthetic=False)) == (not given)
+        assert precision_note(replace(bundle, card=card), flag=None)
 
 
 def test_made_up_errors_teach_only_what_holds_for_others() -> None:

@@ -6,7 +6,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.detection.logistic import fit
-from rtdscan.pipeline.detection.metrics import wilson
 from rtdscan.pipeline.detection.reliability import (
     Prior,
     bins_of,
@@ -121,7 +120,7 @@ def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: f
 
     assume(all(abs(precision(t) - wanted) > 1e-9 for t in np.unique(p)))  # which rounding decides
     enough = [t for t in np.unique(p) if (p >= t).sum() >= 20 and precision(t) >= wanted]
-    found = threshold_for(wanted, p, wrong, prior=prior)
+    found = threshold_for(wanted, p, wrong, document_W=np.arange(400) // 10, prior=prior)
     if not enough:
         assert found.threshold is None
         assert found.to_json()["precision"] is None
@@ -129,20 +128,25 @@ def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: f
     assert found.threshold is not None
     assert ((p.astype(np.float32) >= found.threshold) == (p >= min(enough))).all()
     assert found.precision == pytest.approx(precision(min(enough)))
-    assert found.interval[0] <= found.precision <= found.interval[1]
+    assert found.interval is None or found.interval[0] <= found.precision <= found.interval[1]
     assert found.recall == pytest.approx((wrong & (p >= min(enough))).sum() / wrong.sum())
     assert found.flagged == pytest.approx(weight[p >= min(enough)].sum() / 400)
 
 
-def test_weighted_flags_are_worth_fewer_observations() -> None:
+def test_precision_at_another_share_of_errors() -> None:
     wrong = np.arange(1000) % 5 == 0
     p = np.where(wrong, 0.9, np.where(np.arange(1000) % 50 == 1, 0.9, 0.1))  # 200 wrong and 20 right at .9
-    same = threshold_for(0.5, p, wrong)
-    rare = threshold_for(0.05, p, wrong, prior=Prior.of(wrong, 0.01))
-    # Weights .05 and 1.2375: precision 10 / (10 + 24.75); worth 34.75^2 / (200 * .0025 + 20 * 1.5314) = 38.8 words.
+    document = np.repeat(np.arange(100), 10)
+    same = threshold_for(0.5, p, wrong, document_W=document)
+    rare = threshold_for(0.05, p, wrong, document_W=document, prior=Prior.of(wrong, 0.01))
+    # Weights .05 and 1.2375: precision 10 / (10 + 24.75).
     assert same.precision == pytest.approx(200 / 220)
     assert rare.precision == pytest.approx(10 / 34.75)
-    assert rare.interval == pytest.approx(wilson(38.8 * 10 / 34.75, 38.8), abs=1e-3)
+    for row in (same, rare):
+        assert row.interval is not None
+        assert row.interval[0] < row.precision < row.interval[1]
+    few = threshold_for(0.5, p, wrong, document_W=document // 20)
+    assert (few.precision, few.interval, few.to_json()["interval"]) == (same.precision, None, None)
 
 
 def test_documents_are_reviewed_by_what_clean_ones_score() -> None:

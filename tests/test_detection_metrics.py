@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from rtdscan.pipeline.detection.metrics import (
     Curve,
     draw_documents,
+    flag_interval,
     measure,
     measure_kinds,
     rank_bins,
+    recall_name,
     summaries,
     wilson,
 )
@@ -127,7 +129,38 @@ def test_a_kind_in_one_document_has_no_interval() -> None:
     assert found["x"].auroc == 1.0
     rare = np.zeros(200, bool)
     none = measure_kinds(-np.arange(200.0), ~wrong, {"x": rare}, document_W=document, draws=50, seed=0)
-    assert none["x"].intervals == {}
+    assert set(none["x"].intervals.values()) == {None}
+
+
+@pytest.mark.parametrize(("documents", "given"), [(9, False), (10, True)])
+def test_few_documents_have_no_interval(documents: int, given: bool) -> None:
+    """Errors in two documents had one, as if two told how documents differ."""
+    document = np.repeat(np.arange(50), 4)
+    wrong = (np.arange(200) % 4 == 0) & (document < documents)
+    score = np.random.default_rng(0).normal(size=200)
+    found = measure_kinds(score, ~wrong, {"x": wrong}, document_W=document, draws=50, seed=0)["x"]
+    assert set(found.intervals) == {"auroc", "average_precision", "f05", *map(recall_name, found.recall_at)}
+    assert (None not in found.intervals.values()) == given
+    assert (found.to_json()["intervals"]["auroc"] is not None) == given
+    flagged = np.ones(200, bool)
+    few = document < documents
+    assert (flag_interval(wrong[few], flagged[few], document[few], draws=50, seed=0) is not None) == given
+    assert flag_interval(wrong, flagged, document, draws=0, seed=0) is None
+
+
+def test_words_of_one_document_are_not_independent() -> None:
+    """Precision's interval was that of 800 independent words, a third of what 40 documents tell."""
+    document, flagged = np.repeat(np.arange(400), 20), np.repeat(np.arange(400) < 40, 20)
+    wrong = np.repeat(np.arange(400) < 32, 20)  # of 40 documents with flags 32 are wrong throughout
+    found = flag_interval(wrong, flagged, document, draws=1000, seed=0)
+    assert found == pytest.approx(wilson(32, 40), abs=0.04)
+    assert wilson(640, 800)[1] - wilson(640, 800)[0] < 0.06 < 0.2 < found[1] - found[0]
+    # All documents drawn, without the short cut:
+    hits, of = (np.bincount(document[which], minlength=400) for which in (wrong & flagged, flagged))
+    times = draw_documents(400, draws=1000, seed=3)
+    assert found == pytest.approx(np.quantile(times @ hits / (times @ of), [0.025, 0.975]), abs=0.02)
+    # Where all flags are right, every draw says so: as many observations as documents, not a width of zero.
+    assert flag_interval(flagged, flagged, document, draws=100, seed=0) == wilson(40, 40)
 
 
 def test_wilson_by_hand() -> None:

@@ -5,12 +5,14 @@ flag_precision {precision, measured, low, high, rate, on}            metrics.cal
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rtdscan.pipeline.detection.bundles import card_of
 from rtdscan.pipeline.detection.labels import is_document_kind
 from rtdscan.pipeline.detection.measuring import JUDGED, Measured
+from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS, told
 from rtdscan.pipeline.detection.refit import Flags, Refit, Words, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import (
     Bin,
@@ -98,9 +100,20 @@ def calibrate(
     wanted = sorted({*config.precisions, precision})
     # Damage is flagged at any threshold, and nearly always rightly: with it the others' precision would seem higher.
     open_W = ~evidence.damaged_W[counted_W]
-    thresholds = [threshold_for(each, p_after[open_W], wrong_W[open_W], prior=prior) for each in wanted]
-    review, drop = document_thresholds(p_after, wrong_W, evidence.document_W[counted_W], documents=truth.documents)
+    document_W = evidence.document_W[counted_W]
+    find = partial(
+        threshold_for,
+        p_W=p_after[open_W],
+        wrong_W=wrong_W[open_W],
+        document_W=document_W[open_W],
+        prior=prior,
+        seed=seed,
+    )
+    thresholds = [find(each) for each in wanted]
+    review, drop = document_thresholds(p_after, wrong_W, document_W, documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
+    if any(row.threshold is not None and row.interval is None for row in thresholds):
+        notes = (*notes, FEW_DOCUMENTS)
     if found.after is None and not keep:
         notes = (*notes, UNFITTED)
     if measured.labelled.judged:  # nobody judged whole documents
@@ -177,8 +190,7 @@ def section(found: Calibrated, *, synthetic: bool) -> str:
         if row.threshold is None:
             lines.append(f"| {row.wanted:g} | not reached | | |")
         else:
-            low, high = row.interval
-            measured = f"{row.precision:.3f} ({low:.3f} to {high:.3f})"
+            measured = told(row.precision, row.interval)
             lines.append(f"| {row.wanted:g} | {row.threshold:g} | {measured} | {row.recall:.3f} |")
     if synthetic:
         lines += ["", "Errors that people and machines make are harder to find than these: expect less on real text."]
@@ -199,12 +211,13 @@ def _choose(thresholds: list[Threshold], precision: float) -> tuple[Threshold | 
 def _flag_precision(chosen: Threshold | None, *, rate: float, source: dict[str, Any]) -> dict[str, Any] | None:
     if chosen is None:
         return None
+    low, high = (None, None) if chosen.interval is None else (round(bound, 4) for bound in chosen.interval)
     kind = "made-up errors in" if source["corrupted"] else "labelled errors of"
     return {
         "precision": chosen.wanted,
         "measured": round(chosen.precision, 4),
-        "low": round(chosen.interval[0], 4),
-        "high": round(chosen.interval[1], 4),
+        "low": low,
+        "high": high,
         "rate": rate,
         "on": f"{kind} {', '.join(source['data'])} ({source['documents']:,} documents), {rate:.2%} of words wrong",
     }

@@ -19,6 +19,14 @@ from numpy.typing import NDArray
 
 PRECISIONS = (0.5, 0.8, 0.9)
 
+LEAST_DOCUMENTS = 10
+"""Documents that it takes for an interval: those with an error, or with a flag. Of fewer, draws show too little."""
+
+FEW_DOCUMENTS = (
+    f"some figures have no interval: fewer than {LEAST_DOCUMENTS} documents have such errors or flags, and words of "
+    "one document are not independent"
+)
+
 BINS = 900
 BLOCK = 4096
 
@@ -37,7 +45,8 @@ class Figures:
         f05: Best F0.5 over all thresholds: precision counts twice as much as recall.
         f05_threshold: Score at which it is reached; words at or above count as flagged.
         recall_at: Precision -> the largest recall at any threshold of that precision or more; 0 where there is none.
-        intervals: Name of a figure -> 95 % interval; empty where none was asked for.
+        intervals: Name of a figure -> 95 % interval, None where fewer than LEAST_DOCUMENTS documents have the error;
+            empty where none was asked for.
     """
 
     words: int
@@ -47,7 +56,7 @@ class Figures:
     f05: float
     f05_threshold: float
     recall_at: dict[float, float]
-    intervals: dict[str, Interval]
+    intervals: dict[str, Interval | None]
 
     @property
     def base_rate(self) -> float:
@@ -58,7 +67,7 @@ class Figures:
         """Plain numbers by name."""
         values = asdict(self)
         values["recall_at"] = {str(precision): recall for precision, recall in self.recall_at.items()}
-        values["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
+        values["intervals"] = {name: interval and list(interval) for name, interval in self.intervals.items()}
         return {"base_rate": self.base_rate, **values}
 
 
@@ -119,6 +128,10 @@ def measure(score_W: Floats, wrong_W: NDArray[np.bool_]) -> Figures:
         recall_at={precision: float(values[recall_name(precision)]) for precision in PRECISIONS},
         intervals={},
     )
+
+
+FIGURES = ("auroc", "average_precision", "f05", *(f"recall_at_{precision:g}" for precision in PRECISIONS))
+"""Names in `Figures.intervals`."""
 
 
 def recall_name(precision: float) -> str:
@@ -196,18 +209,19 @@ def _intervals(
     document_W: NDArray[np.int64],
     draws: int,
     seed: int,
-) -> dict[str, dict[str, Interval]]:
+) -> dict[str, dict[str, Interval | None]]:
     bin_W = rank_bins(score_W)
     bins = int(bin_W.max()) + 1
     documents, text_W = np.unique(document_W, return_inverse=True)
     times_RD = draw_documents(len(documents), draws=draws, seed=seed)
     right_RK = np.cumsum(_drawn(times_RD, text_W[right_W], bin_W[right_W], bins=bins), axis=1)
-    found: dict[str, dict[str, Interval]] = {}
+    found: dict[str, dict[str, Interval | None]] = {}
     for name, wrong_W in kinds.items():
         wrong_RK = np.cumsum(_drawn(times_RD, text_W[wrong_W], bin_W[wrong_W], bins=bins), axis=1)
         usable_R = (wrong_RK[:, -1] > 0) & (right_RK[:, -1] > 0)
-        if usable_R.sum() < draws / 2:
-            continue  # so few documents have this error that most draws have none
+        if len(np.unique(text_W[wrong_W])) < LEAST_DOCUMENTS or not usable_R.any():
+            found[name] = dict.fromkeys(FIGURES)
+            continue
         values = summaries(wrong_RK[usable_R], right_RK[usable_R])
         found[name] = {
             figure: (float(np.quantile(value_R, 0.025)), float(np.quantile(value_R, 0.975)))
@@ -248,6 +262,57 @@ def _drawn(times_RD: NDArray[np.float32], text_N: NDArray[np.int64], bin_N: NDAr
         count_DK = np.bincount(rows * bins + bin_N[first[at] : stop], minlength=len(block) * bins)
         total_RK += times_RD[:, block] @ count_DK.reshape(len(block), bins).astype(np.float32)
     return total_RK
+
+
+def share_interval(hits_D: Floats, of_D: Floats, *, draws: int, seed: int) -> Interval | None:
+    """95 % interval of a share of words, sum(hits) / sum(of), by drawing documents anew.
+
+    Args:
+        hits_D, of_D: Words of each document, weighted or not.
+        draws, seed: Of the bootstrap.
+
+    Returns:
+        None without draws, and where fewer than LEAST_DOCUMENTS documents have such words.
+    """
+    documents, some_D = len(of_D), of_D > 0
+    hits_D, of_D = hits_D[some_D], of_D[some_D]
+    if not draws or len(of_D) < LEAST_DOCUMENTS:
+        return None
+    share = float(hits_D.sum() / of_D.sum())
+    if share in (0.0, 1.0):  # no draw gives another
+        return wilson(share * len(of_D), len(of_D))
+    rng = np.random.default_rng(seed)
+    found = []
+    for drawn in rng.binomial(documents, len(of_D) / documents, size=draws).tolist():  # the others add nothing
+        at = rng.integers(len(of_D), size=max(drawn, 1))
+        found.append(hits_D[at].sum() / of_D[at].sum())
+    low, high = np.quantile(found, [0.025, 0.975]).tolist()
+    return min(low, share), max(high, share)
+
+
+def flag_interval(
+    hit_W: NDArray[np.bool_],
+    flagged_W: NDArray[np.bool_],
+    document_W: NDArray[np.int64],
+    *,
+    weight_W: Floats | None = None,
+    draws: int,
+    seed: int,
+) -> Interval | None:
+    """95 % interval of the share of flagged words that are wrong, see `share_interval`."""
+    _, text_W = np.unique(document_W, return_inverse=True)
+    documents = int(text_W.max(initial=-1)) + 1
+    weight_W = np.ones(len(hit_W)) if weight_W is None else weight_W
+    hits_D, of_D = (
+        np.bincount(text_W[chosen_W], weight_W[chosen_W], minlength=documents).astype(np.float64)
+        for chosen_W in (hit_W & flagged_W, flagged_W)
+    )
+    return share_interval(hits_D, of_D, draws=draws, seed=seed)
+
+
+def told(share: float, interval: Interval | None) -> str:
+    """0.812 (0.790 to 0.834), or 0.812 (–)."""
+    return f"{share:.3f} (–)" if interval is None else f"{share:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def wilson(hits: float, of: float, *, z: float = 1.959963984540054) -> Interval:

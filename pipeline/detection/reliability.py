@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.pipeline.detection.logistic import fit
-from rtdscan.pipeline.detection.metrics import Curve, Interval, wilson
+from rtdscan.pipeline.detection.metrics import Curve, Interval, flag_interval, wilson
 from rtdscan.transforms.readout import sigmoid
 
 Floats = NDArray[np.float64]
 
 LEAST_FLAGGED = 20
 """Words that a threshold must flag, or its precision is an accident."""
+
+DRAWS = 1000
+"""Of the bootstrap of a threshold's precision."""
 
 QUIET = 0.98
 """Share of documents without errors that are to stay below `thresholds.review`."""
@@ -35,7 +38,7 @@ class Bin:
         words: How many there are, weighted to the expected rate of errors.
         mean: Their mean probability.
         rate: Their share of wrong words.
-        interval: Of `rate`, Wilson's, 95 %.
+        interval: Of `rate`, 95 %, Wilson's: as if words were independent, which those of one text are not.
     """
 
     low: float
@@ -53,7 +56,8 @@ class Threshold:
     Attributes:
         wanted: Precision that was asked for.
         threshold: Words at or above it are flagged; None: no threshold that flags LEAST_FLAGGED words reaches it.
-        precision, interval: As measured there, with Wilson's 95 % interval.
+        precision, interval: As measured there, with a 95 % interval by drawing documents anew; None where few documents
+            have flags.
         recall: Share of the wrong words that are flagged.
         flagged: Share of all words that are flagged.
     """
@@ -61,15 +65,15 @@ class Threshold:
     wanted: float
     threshold: float | None
     precision: float = float("nan")
-    interval: Interval = (0.0, 1.0)
+    interval: Interval | None = None
     recall: float = 0.0
     flagged: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name; what does not exist is null."""
         values = asdict(self)
-        values["interval"] = list(self.interval)
-        return values | ({"precision": None, "interval": None} if self.threshold is None else {})
+        values["interval"] = self.interval and list(self.interval)
+        return values | ({"precision": None} if self.threshold is None else {})
 
 
 class Prior(NamedTuple):
@@ -138,16 +142,27 @@ def calibration_error(table: Sequence[Bin]) -> float:
     return sum(bin_.words * abs(bin_.mean - bin_.rate) for bin_ in table) / max(words, 1e-300)
 
 
-def threshold_for(precision: float, p_W: Floats, wrong_W: NDArray[np.bool_], *, prior: Prior = AS_HERE) -> Threshold:
+def threshold_for(
+    precision: float,
+    p_W: Floats,
+    wrong_W: NDArray[np.bool_],
+    *,
+    document_W: NDArray[np.int64],
+    prior: Prior = AS_HERE,
+    seed: int = 0,
+) -> Threshold:
     """The lowest threshold whose flags are right as often as wanted.
 
     Args:
         precision: Wanted.
         p_W: Probabilities, rounded to float32 as the scan stores them.
         wrong_W: Labels.
+        document_W: Text of each word.
         prior: Share of wrong words where the threshold will be used; default: as here.
+        seed: Of the interval.
     """
-    curve = Curve.of(p_W.astype(np.float32).astype(np.float64), wrong_W)
+    p_W = p_W.astype(np.float32).astype(np.float64)
+    curve = Curve.of(p_W, wrong_W)
     hits_G, false_G = curve.wrong_G * prior.wrong, curve.right_G * prior.right
     precision_G = hits_G / np.maximum(hits_G + false_G, 1e-300)
     enough_G = curve.wrong_G + curve.right_G >= LEAST_FLAGGED
@@ -156,13 +171,13 @@ def threshold_for(precision: float, p_W: Floats, wrong_W: NDArray[np.bool_], *, 
         return Threshold(precision, None)
     at = int(fits[-1])
     flagged = float(hits_G[at] + false_G[at])
-    worth = flagged**2 / float(curve.wrong_G[at] * prior.wrong**2 + curve.right_G[at] * prior.right**2)
+    flagged_W = p_W >= curve.score_G[at]
     below = curve.score_G[at + 1] if at + 1 < len(curve.score_G) else 0.0
     return Threshold(
         wanted=precision,
         threshold=_between(float(below), float(curve.score_G[at])),
         precision=float(precision_G[at]),
-        interval=wilson(float(precision_G[at]) * worth, worth),
+        interval=flag_interval(wrong_W, flagged_W, document_W, weight_W=prior.weigh(wrong_W), draws=DRAWS, seed=seed),
         recall=float(curve.recall_G[at]),
         flagged=flagged / float(hits_G[-1] + false_G[-1]),
     )

@@ -14,10 +14,11 @@ from rtdscan.pipeline.detection.metrics import (
     PRECISIONS,
     Figures,
     Interval,
+    flag_interval,
     measure,
     measure_kinds,
     recall_name,
-    wilson,
+    told,
 )
 from rtdscan.pipeline.detection.reliability import Bin, bins_of, calibration_error
 from rtdscan.pipeline.detection.truth import ALL, Truth, document_scores, label_documents, told_of_documents
@@ -42,7 +43,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What the model's own threshold gives on these words; None where there is nothing to divide by."""
+    """What the model's own threshold gives on these words; None where there is nothing to divide by.
+
+    The interval is one of precision, 95 %, by drawing documents anew; None without draws or with few documents.
+    """
 
     threshold: float
     flagged: int
@@ -66,6 +70,14 @@ class Report:
     documents: dict[str, Figures]
     flags: Flags
     reliability: list[Bin]
+
+    @property
+    def few_documents(self) -> bool:
+        """Whether intervals were asked for, and some could not be told."""
+        rows = [row for rows in self.words.values() for row in rows.values()]
+        asked = any(row.intervals for row in rows)
+        flags_too = asked and self.flags.precision is not None and self.flags.interval is None
+        return flags_too or any(None in row.intervals.values() for row in rows)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -137,7 +149,14 @@ def make_report(
     return Report(
         words=words,
         documents=_by_document(labelled, evidence, p_W),
-        flags=_flags(p_W[counted_W], truth.wrong_W[counted_W], flag),
+        flags=_flags(
+            p_W[counted_W],
+            truth.wrong_W[counted_W],
+            evidence.document_W[counted_W],
+            flag=flag,
+            draws=draws,
+            seed=seed,
+        ),
         reliability=table,
     )
 
@@ -153,14 +172,23 @@ def _by_document(labelled: Labelled, evidence: Evidence, p_W: Floats) -> dict[st
     return found
 
 
-def _flags(p_W: Floats, wrong_W: NDArray[np.bool_], flag: float) -> Flags:
+def _flags(
+    p_W: Floats,
+    wrong_W: NDArray[np.bool_],
+    document_W: NDArray[np.int64],
+    *,
+    flag: float,
+    draws: int,
+    seed: int,
+) -> Flags:
     flagged_W = p_W.astype(np.float32) >= flag
     hits, flagged, wrong = int((flagged_W & wrong_W).sum()), int(flagged_W.sum()), int(wrong_W.sum())
     if not wrong:
         return Flags(flag, flagged, None, None, None)
     if not flagged:
         return Flags(flag, 0, None, None, 0.0)
-    return Flags(flag, flagged, hits / flagged, wilson(hits, flagged), hits / wrong)
+    interval = flag_interval(wrong_W, flagged_W, document_W, draws=draws, seed=seed)
+    return Flags(flag, flagged, hits / flagged, interval, hits / wrong)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -184,10 +212,10 @@ def overall_table(report: Report) -> Table:
 
 def flags_line(flags: Flags) -> str:
     """A sentence about the model's own threshold."""
-    told = f"at the model's threshold {flags.threshold:g}: {flags.flagged:,} words flagged"
-    if flags.precision is not None and flags.interval is not None:
-        told += f", precision {flags.precision:.3f} ({flags.interval[0]:.3f} to {flags.interval[1]:.3f})"
-    return told if flags.recall is None else f"{told}, recall {flags.recall:.3f}"
+    line = f"at the model's threshold {flags.threshold:g}: {flags.flagged:,} words flagged"
+    if flags.precision is not None:
+        line += f", precision {told(flags.precision, flags.interval)}"
+    return line if flags.recall is None else f"{line}, recall {flags.recall:.3f}"
 
 
 def kinds_table(report: Report) -> Table:
@@ -226,12 +254,15 @@ def _cells(figures: Figures, *, brief: bool = False) -> list[str]:
     names = {"auroc": figures.auroc, "average_precision": figures.average_precision, "f05": figures.f05}
     names |= {recall_name(precision): recall for precision, recall in figures.recall_at.items()}
     return [
-        _point(value) if brief else _with_interval(value, figures.intervals.get(name)) for name, value in names.items()
+        _point(value) if brief or name not in figures.intervals else _with_interval(value, figures.intervals[name])
+        for name, value in names.items()
     ]
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:
-    return _point(value) if interval is None else f"{_point(value)} ({_point(interval[0])}–{_point(interval[1])})"
+    if interval is None:
+        return f"{_point(value)} (–)"
+    return f"{_point(value)} ({_point(interval[0])}–{_point(interval[1])})"
 
 
 def _point(value: float) -> str:
