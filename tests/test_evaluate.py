@@ -1,6 +1,7 @@
 """rtdscan evaluate: the words of the scan, both detectors on the same words, what is refused."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,23 @@ def test_baselines_by_word(tmp_path: Path) -> None:
     assert baselines.misspelled(["don’t", "recieve"], dictionary=own).tolist() == [1, 0]
     with pytest.raises(Exception, match=r"no files no\.aff"):
         baselines.misspelled(["a"], dictionary=str(tmp_path / "no"))
+
+
+def test_one_long_word_costs_the_others_no_memory() -> None:
+    """Each of the distinct words took the room of the longest: 500 words beside one of 100,000 letters 800 MB."""
+    texts = [" ".join(["a" * 100_000, *(f"w{at}" for at in range(500)), "the"])]
+    end = np.cumsum([len(word) + 1 for word in texts[0].split()]) - 1
+    start, seen = np.concatenate([[0], end[:-1] + 1]), np.ones(len(end), bool)
+    none = np.zeros((len(end), 0), np.float32)
+    evidence = Evidence((), np.zeros(len(end), np.int64), start, end, none, seen, ~seen)
+    baselines.rarity(["the"])  # the list is read once
+    tracemalloc.start()
+    found = baselines.baseline_scores(evidence, texts, dictionary="en_US")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert found.scores[baselines.RARITY][-1] < found.scores[baselines.RARITY][0]
+    assert len(found.scores[baselines.RARITY]) == 502
 
 
 def test_what_is_refused(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,8 +44,11 @@ def baseline_scores(evidence: Evidence, texts: Sequence[str], *, dictionary: str
         texts: Where they stand.
         dictionary: "en_US", or the path of a Hunspell dictionary without .aff and .dic.
     """
-    words, which_W = np.unique(np.array(evidence.words(texts), dtype=object).astype(np.str_), return_inverse=True)
-    unique = words.tolist()
+    # Not numpy's strings: an array of those gives every word the room of the longest.
+    numbers: dict[str, int] = {}
+    each = (numbers.setdefault(word, len(numbers)) for word in evidence.words(texts))
+    which_W = np.fromiter(each, dtype=np.int64, count=len(evidence))
+    unique = list(numbers)
     scores = {RARITY: rarity(unique)[which_W]}
     if not has_hunspell():
         return Baselines(scores, (INSTALL,))
