@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 
 from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.detection.settings import LexiconConfig
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     words, documents_W = counts.most_frequent(config.words, least=config.least)
     pairs = count(iterate_texts(inputs, text=config.text), written_as_one=words)
     apart, documents_A = pairs.most_frequent(config.words, least=config.least)
-    own, total = len(words), counts.documents
+    own, total, forgotten = len(words), counts.documents, max(counts.forgotten, pairs.forgotten)
     words, documents_W = [*words, *apart], np.concatenate([documents_W, documents_A])
     listed = bundle.path / LEXICON_FILE
     if listed.is_file() and not args.alone:
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         "listed": listed_words,
         "pairs": two,
         "bytes": sink.tell(),
+        "forgotten": forgotten,
     }
     if to_file:
         storage.put_bytes(output, sink.getvalue())
@@ -101,6 +103,24 @@ def run(args: argparse.Namespace) -> int:
             f"{output}: {listed_words:,} words; {own:,} are in {config.least} or more of {counts.documents:,} documents"
             f"{f'; {two:,} are written as two words, too' if two else ''}"
         )
+    for warning in _warnings(config, own=own, documents=counts.documents, forgotten=forgotten):
+        print(f"rtdscan: {warning}", file=sys.stderr)
     if not to_file and not set(LISTED) & set(bundle.card.readout.coefficients):
         print("rtdscan: this model's readout does not use a lexicon yet: run `rtdscan calibrate`", file=sys.stderr)
     return 0
+
+
+def _warnings(config: LexiconConfig, *, own: int, documents: int, forgotten: int) -> Iterator[str]:
+    """What the corpus did not give, and what memory did not hold."""
+    if not own:
+        yield (
+            f"warning: no word is in {config.least} or more of the {documents:,} documents, so that nothing of them is "
+            "in the lexicon; count more documents, or set least lower"
+        )
+    if forgotten:
+        yield f"there were more than {config.memory_words:,} words: counts may be too low by up to {forgotten:,}"
+    if forgotten >= config.least:
+        yield (
+            f"warning: words in up to {forgotten:,} documents may be missing, though {config.least} suffice (least); "
+            "set memory_words higher, at about 250 bytes a word, or least"
+        )

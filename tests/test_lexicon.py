@@ -275,6 +275,28 @@ def test_memory_is_bounded_and_frequent_words_survive() -> None:
     assert 30 - counts.forgotten <= documents.min() <= 30
 
 
+def test_no_count_is_too_low_by_more_than_was_forgotten() -> None:
+    """A word that came late was dropped again and again: 172 documents too low where 26 were promised."""
+    rng = np.random.default_rng(0)
+    counts, true = WordCounts(memory_words=200), Counter[str]()
+    for batch in range(150):
+        texts = []
+        for at in range(10):
+            words = {_letters(int(number)) for number in 40 * batch + rng.integers(80, size=8)}
+            words |= {"late"} if batch >= 60 and at % 5 == 0 else set()
+            words |= {"seldom"} if batch % 10 == 3 and at == 7 else set()
+            true.update(words)
+            texts.append(" ".join(sorted(words)))
+        counts.add(texts, tokenizer=tiny_tokenizer())
+    words, documents = counts.most_frequent(100_000, least=1)
+    found = dict(zip(words, documents.tolist(), strict=True))
+    assert len(counts._missed) <= len(counts._count) <= 200
+    assert counts.forgotten >= 8
+    assert max(true[word] - found.get(word, 0) for word in true) <= counts.forgotten
+    assert all(found[word] <= true[word] for word in found)
+    assert found["late"] > 100
+
+
 def _letters(number: int) -> str:
     return "q" + "".join(chr(ord("a") + int(digit)) for digit in str(number))
 
@@ -334,6 +356,29 @@ def test_the_program_makes_a_bundle(tmp_path: Path, corpus: str, capsys: pytest.
     assert "## Lexicon" in (after.path / "README.md").read_text()
     assert main(["lexicon", corpus, str(tmp_path / "alone"), "--model", str(model), "--alone"]) == 0
     assert read_counts(tmp_path / "alone" / "lexicon.parquet")[1] == 12
+
+
+def test_what_a_corpus_or_memory_does_not_give_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three texts gave a lexicon without a word of them, too little memory one with wrong counts, both in silence."""
+    output = str(tmp_path / "own.parquet")
+    pq.write_table(pa.table({"text": ["the Acme house"] * 3}), tmp_path / "few.parquet")
+    assert main(["lexicon", str(tmp_path / "few.parquet"), output, "--alone"]) == 0
+    told = capsys.readouterr().err
+    assert "no word is in 5 or more of the 3 documents" in told
+    assert "too low" not in told
+    texts = [" ".join(["always", *(_letters(20 * at + word) for word in range(20))]) for at in range(100)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "many.parquet", row_group_size=20)
+    args = ["lexicon", str(tmp_path / "many.parquet"), output, "--alone", "--json"]
+    for least, missing in ((1, True), (1000, False)):
+        assert main([*args, "--set", "memory_words=1000", "--set", f"least={least}"]) == 0
+        found = capsys.readouterr()
+        assert json.loads(found.out)["forgotten"] > 0
+        assert "counts may be too low by up to" in found.err
+        assert ("may be missing" in found.err) == missing
+    assert main([*args]) == 0
+    found = capsys.readouterr()
+    assert json.loads(found.out)["forgotten"] == 0
+    assert "warning" not in found.err
 
 
 def test_the_program_refuses(tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:

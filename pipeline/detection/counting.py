@@ -23,8 +23,9 @@ class WordCounts:
     """Documents by word.
 
     Attributes:
-        memory_words: Words to hold at once. When there are more, those in `forgotten` + 1 documents so far are dropped
-            (lossy counting, Manku and Motwani, 2002): a count may then be too low by at most `forgotten`.
+        memory_words: Words to hold at once. When there are more, `forgotten` is raised by one, and those that can't be
+            in more documents than that are dropped: their count and what was forgotten before it began (lossy counting,
+            G. Manku and R. Motwani, 2002). No count, 0 included, is too low by more than `forgotten`.
         joined_E: Hashes of words, ascending: count two words with a space between that are one of these when written as
             one, and nothing else. None: count words.
         documents: Documents counted.
@@ -37,6 +38,7 @@ class WordCounts:
     forgotten: int = 0
     _count: dict[int, int] = field(default_factory=dict)
     _word: dict[int, str] = field(default_factory=dict)
+    _missed: dict[int, int] = field(default_factory=dict)  # `forgotten` when the word came, where above 0
 
     def add(self, texts: Sequence[str], *, tokenizer: Tokenizer) -> None:
         """Count the words of texts, each once a text.
@@ -71,6 +73,8 @@ class WordCounts:
             else:
                 self._count[key_] = count
                 self._word[key_] = joined[start_W[word] : end_W[word]]
+                if self.forgotten:
+                    self._missed[key_] = self.forgotten
         self.documents += len(texts)
         while len(self._count) > self.memory_words:
             self._forget()
@@ -84,8 +88,10 @@ class WordCounts:
 
     def _forget(self) -> None:
         self.forgotten += 1
-        self._count = {key: count for key, count in self._count.items() if count > self.forgotten}
+        missed = self._missed
+        self._count = {key: count for key, count in self._count.items() if count + missed.get(key, 0) > self.forgotten}
         self._word = {key: self._word[key] for key in self._count}
+        self._missed = {key: documents for key, documents in missed.items() if key in self._count}
 
 
 def count_words(
@@ -100,7 +106,7 @@ def count_words(
     Args:
         batches: Its texts.
         tokenizer: See `WordCounts.add`.
-        memory_words: Bound of memory, about 200 bytes a word.
+        memory_words: Bound of memory, about 250 bytes a word.
         written_as_one: Count where the corpus writes one of these as two words, and nothing else.
     """
     joined_E = None if written_as_one is None else np.unique(hash_strings(written_as_one))
