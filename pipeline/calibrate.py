@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     notes = [*measured.labelled.notes, *found.notes, *([EASIER] if synthetic else [])]
     if args.json:
         written = {"output": str(path), "digest": bundle.digest, "bundle": found.card, "notes": notes}
-        print(json.dumps(written, ensure_ascii=False))
+        print(json.dumps(written, ensure_ascii=False, allow_nan=False))
         return 0
     console = Console() if sys.stdout.isatty() else Console(width=140)
     _show(found, console)

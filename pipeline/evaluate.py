@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         model = {"model": bundle.name, "digest": bundle.digest}
         model |= {"engine": settings.engine, "precision": settings.precision}
         found = {**model, "data": measured.labelled.source, "notes": notes, **report.to_json()}
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return 0
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if ALL in report.words[MODEL]:

@@ -163,6 +163,20 @@ def test_a_table_without_words_says_why(model: str, tmp_path: Path, capsys: pyte
     assert (flags["precision"], flags["interval"], flags["recall"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("spans", [[(11, 12, "mark")], [(0, 11, "shuffled")], [(0, 3, "word"), (4, 11, "shuffled")]])
+def test_json_has_no_nan(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], spans: list[tuple[int, int, str]]
+) -> None:
+    """`NaN` is no JSON: most readers refuse all of it."""
+    listed = [[{"start": start, "end": end, "kind": kind} for start, end, kind in spans]] * 5
+    pq.write_table(pa.table({"text": ["The one man, home"] * 5, "spans": listed}), tmp_path / "few.parquet")
+    for more in ([], ["--set", "draws=0"]):
+        assert main(["evaluate", str(tmp_path / "few.parquet"), "--model", model, "--json", *more]) == 0
+        told = capsys.readouterr().out
+        assert "null" in told
+        json.loads(told, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
 def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"text": sentences(30)}), tmp_path / "clean.parquet")
     (tmp_path / "mixture.yaml").write_text("kinds: {letters: 1}\nclean: 0\nrate: [0.1, 0.2]\n")

@@ -64,9 +64,9 @@ class Figures:
         return self.wrong / max(self.words, 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers by name."""
-        values = asdict(self)
-        values["recall_at"] = {str(precision): recall for precision, recall in self.recall_at.items()}
+        """Plain numbers by name; None for those that do not exist, since JSON has no NaN."""
+        values = {name: _existing(value) for name, value in asdict(self).items()}
+        values["recall_at"] = {str(precision): _existing(recall) for precision, recall in self.recall_at.items()}
         values["intervals"] = {name: interval and list(interval) for name, interval in self.intervals.items()}
         return {"base_rate": self.base_rate, **values}
 
@@ -102,6 +102,10 @@ class Curve:
     def recall_G(self) -> Floats:
         """Share of the wrong words that lie at or above each score."""
         return self.wrong_G / np.maximum(self.wrong_G[-1:], 1e-300)
+
+
+def _existing(value: Any) -> Any:
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def measure(score_W: Floats, wrong_W: NDArray[np.bool_]) -> Figures:

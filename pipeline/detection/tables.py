@@ -88,7 +88,7 @@ class Report:
             },
             "documents": {kind: figures.to_json() for kind, figures in self.documents.items()},
             "flags": {name: getattr(self.flags, name) for name in Flags.__slots__},
-            "calibration_error": calibration_error(self.reliability),
+            "calibration_error": calibration_error(self.reliability) if self.reliability else None,
             "reliability": [{name: getattr(bin_, name) for name in Bin.__slots__} for bin_ in self.reliability],
         }
 
