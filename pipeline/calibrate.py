@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rtdscan.pipeline.config import load_config
-from rtdscan.pipeline.detection.arguments import add_data_arguments
+from rtdscan.pipeline.detection.arguments import add_data_arguments, share
 from rtdscan.pipeline.detection.settings import CalibrateConfig
 
 if TYPE_CHECKING:
@@ -32,23 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIRECTORY", help="bundle to make")
     parser.add_argument("--in-place", action="store_true", help="change the model where it is")
     parser.add_argument(
-        "--precision", type=_share, default=0.8, metavar="P", help="precision that flags are to have; default: 0.8"
+        "--precision", type=share, default=0.8, metavar="P", help="precision that flags are to have; default: 0.8"
     )
     parser.add_argument(
         "--expected-rate",
-        type=_share,
+        type=share,
         metavar="R",
         help=f"share of wrong words to expect in a scan; default: as in LABELLED, with --corrupt {SYNTHETIC_RATE}",
     )
     parser.add_argument("--keep-readout", action="store_true", help="fit probabilities and thresholds only")
     parser.add_argument("--plot", metavar="FILE.png", help="draw reliability before and after")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

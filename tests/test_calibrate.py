@@ -281,6 +281,8 @@ def test_what_is_refused(model: Path, corpus: str, tmp_path: Path, capsys: pytes
         ([*given, str(model), "--output", str(model)], "is there already"),
         ([*given, "default", "--in-place"], "ships with the program"),
         ([*given, str(model), "--in-place", "--precision", "1.5"], "not between 0 and 1"),
+        ([*given, str(model), "--in-place", "--precision", "abc"], "abc is not between 0 and 1"),
+        ([*given, str(model), "--in-place", "--expected-rate", "nan"], "nan is not between 0 and 1"),
         ([*given, str(model), "--output", "s3://bucket/x"], "local directory"),
     ):
         assert main(args) == 2, args

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.detection.evidence import Evidence
-from rtdscan.pipeline.detection.labels import Labelled, Spans, corrupt_corpus, read_labelled, sample_texts
+from rtdscan.pipeline.detection.labels import Labelled, Spans, corrupt_corpus, read_labelled, sample_texts, some_of
 from rtdscan.pipeline.detection.tables import word_rows
 from rtdscan.pipeline.detection.truth import ALL, UNNAMED, document_scores, label_documents, label_words
 from rtdscan.transforms.errors import UserError
@@ -66,6 +66,40 @@ def test_a_span_outside_its_text_is_refused(tmp_path: Path, start: int | None, e
     rows = [{"text": "fine", "spans": []}, {"text": "four", "spans": [{"start": start, "end": end}]}]
     with pytest.raises(UserError, match=r"row 1: spans has .* the text has 4 characters"):
         read_labelled([str(write(tmp_path / "a.parquet", rows))])
+
+
+def test_a_null_among_spans_is_refused(tmp_path: Path) -> None:
+    """A traceback: NoneType is not subscriptable."""
+    rows = [{"text": "fine", "spans": []}, {"text": "four", "spans": [{"start": 0, "end": 2}, None]}]
+    with pytest.raises(UserError, match=r"row 1: spans holds null; expected list<struct<start"):
+        read_labelled([str(write(tmp_path / "a.parquet", rows))])
+
+
+@pytest.mark.parametrize("type_", [pa.float64(), pa.string(), pa.bool_()])
+def test_offsets_that_are_no_integers_are_refused(tmp_path: Path, type_: pa.DataType) -> None:
+    """Strings were compared with numbers, and halves of characters reached the network."""
+    spans = pa.list_(pa.struct([("start", type_), ("end", type_)]))
+    with pytest.raises(UserError, match=r"column 'spans' is list<.*expected list<struct<start: int, end: int"):
+        read_labelled([str(write(tmp_path / "a.parquet", [{"text": "four", "spans": []}], spans=spans))])
+
+
+def test_so_many_documents_of_labelled_ones(tmp_path: Path) -> None:
+    """`input.documents` was passed over in silence without --corrupt."""
+    rows = [
+        {"text": f"a bad one {at}", "spans": [{"start": 2, "end": 5, "kind": str(at)}], "ignore_spans": []}
+        for at in range(30)
+    ]
+    rows[7] = {"text": " ", "spans": [], "ignore_spans": []}
+    every = read_labelled([str(write(tmp_path / "a.parquet", rows))])
+    some = some_of(every, 12, seed=3)
+    assert len(some.texts) == some.source["documents"] == 12
+    assert [text.split()[-1] for text in some.texts] == some.wrong.kind_S.tolist()
+    assert some.wrong.document_S.tolist() == list(range(12))
+    assert some.texts != some_of(every, 12, seed=4).texts
+    assert some.notes == ()
+    whole = some_of(every, 30, seed=0)
+    assert whole.texts == [text for text in every.texts if text.strip()]
+    assert whole.notes == ("only 29 documents are not blank, of 30 that input.documents asks for",)
 
 
 def test_files_without_spans_are_refused(tmp_path: Path) -> None:

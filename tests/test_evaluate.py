@@ -104,6 +104,8 @@ def test_words_and_probabilities_are_those_of_the_scan(which: str, request: pyte
 def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = tmp_path / "curves.png"
     args = ["evaluate", labelled, "--model", model, "--set", "draws=20", "--json"]
+    assert main([*args, "--set", "input.documents=30"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["documents"] == 30
     assert main([*args, *(["--plot", str(plot)] if _has("matplotlib") else [])]) == 0
     found = json.loads(capsys.readouterr().out)
     every = found["words"]["model"]["all"]
@@ -240,6 +242,7 @@ def test_one_long_word_costs_the_others_no_memory() -> None:
 def test_what_is_refused(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"text": ["fine here"], "spans": [[{"start": 0, "end": 0}]]}), tmp_path / "none.parquet")
     pq.write_table(pa.table({"text": sentences(2)}), tmp_path / "plain.parquet")
+    (tmp_path / "endless.yaml").write_text("kinds: {letters: .inf}\n")
     (tmp_path / "bad.yaml").write_text("kinds: {typos: 1}\n")
     for args, word in (
         ([str(tmp_path / "plain.parquet")], "no column 'spans'"),
@@ -249,6 +252,9 @@ def test_what_is_refused(model: str, labelled: str, tmp_path: Path, capsys: pyte
         ([labelled, "--plot", str(tmp_path / "curves.pdf")], "ends in .png"),
         ([labelled, "--plot", str(tmp_path / "no" / "curves.png")], "does not exist"),
         ([labelled, "--set", "draws=-1"], "draws"),
+        ([labelled, "--seed", "-1"], "-1 is not a whole number, 0 or more"),
+        ([labelled, "--seed", "1.5"], "1.5 is not a whole number"),
+        ([labelled, "--corrupt", str(tmp_path / "endless.yaml")], "finite number"),
         ([labelled, "--set", f"dictionary={tmp_path}/no"], "no.aff" if _has("hunspell") else None),
     ):
         if word is not None:

@@ -166,6 +166,8 @@ class MixtureSettings(Section):
             raise ValueError(
                 f"no such kind of error: {', '.join(unknown)}; there are {', '.join(DEFAULT_KINDS)}, {GENERATOR}"
             )
+        if endless := [kind for kind, weight in kinds.items() if weight == float("inf")]:
+            raise ValueError(f"the weight of {', '.join(endless)} has no end; expected a finite number")
         if not any(kinds.values()):
             raise ValueError("at least one kind needs a weight above 0")
         return kinds

@@ -6,7 +6,7 @@ Verdicts that people gave on the page of `rtdscan review` serve as well, see ver
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.settings import MixtureSettings
 from rtdscan.transforms.units import plan_file, read_footer, read_unit
+
+_SPANS = "list<struct<start: int, end: int, …>>"
 
 UNIT_MB = 0.5
 """Text that is read at once."""
@@ -110,6 +112,11 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
         for name in names:
             for at, listed in enumerate(rows[name].to_pylist()):
                 for span in listed or ():
+                    if span is None:
+                        raise UserError(
+                            f"{unit.file.path} row {unit.first_row + at}: {name} holds null; expected {_SPANS}, a list "
+                            "without spans where nothing is wrong"
+                        )
                     start, end = span["start"], span["end"]
                     if start is None or end is None or not 0 <= start <= end <= len(decoded[at]):
                         raise UserError(
@@ -130,6 +137,34 @@ def read_labelled(inputs: Sequence[str], *, text: str | None = None) -> Labelled
     if judged:
         source["verdicts"] = verdicts.told()
     return Labelled(texts, Spans.of(spans["spans"]), Spans.of(spans["ignore_spans"]), source=source)
+
+
+def some_of(labelled: Labelled, documents: int, *, seed: int) -> Labelled:
+    """So many documents that are not blank, drawn at random, in their order; fewer where there are no more."""
+    filled = np.array([at for at, text in enumerate(labelled.texts) if text.strip()], dtype=np.int64)
+    kept = np.sort(np.random.default_rng((seed, 1)).permutation(filled)[:documents])
+    number_D = np.full(len(labelled.texts), -1)
+    number_D[kept] = np.arange(len(kept))
+
+    def of(spans: Spans) -> Spans:
+        number_S = number_D[spans.document_S]
+        in_S = number_S >= 0
+        return Spans(number_S[in_S], spans.start_S[in_S], spans.end_S[in_S], spans.kind_S[in_S])
+
+    return replace(
+        labelled,
+        texts=[labelled.texts[at] for at in kept.tolist()],
+        wrong=of(labelled.wrong),
+        ignored=of(labelled.ignored),
+        source=labelled.source | {"documents": len(kept)},
+        notes=(*labelled.notes, *_shortage(len(kept), documents)),
+    )
+
+
+def _shortage(found: int, documents: int) -> tuple[str, ...]:
+    if found >= documents:
+        return ()
+    return (f"only {found:,} documents are not blank, of {documents:,} that input.documents asks for",)
 
 
 def corrupt_corpus(
@@ -166,9 +201,7 @@ def corrupt_corpus(
         "seed": seed,
         "mixture": "default" if mixture == MixtureSettings() else mixture.model_dump(mode="json"),
     }
-    notes: tuple[str, ...] = ()
-    if documents is not None and len(texts) < documents:
-        notes = (f"only {len(texts):,} documents are not blank, of {documents:,} that input.documents asks for",)
+    notes = () if documents is None else _shortage(len(texts), documents)
     made_texts = [made.text for made in corrupted]
     return Labelled(made_texts, Spans.of(wrong), Spans.of([]), synthetic=True, source=source, notes=notes)
 
@@ -247,6 +280,7 @@ def _texts(unit: WorkUnit, column: str) -> list[str]:
 def _check_type(column: "pa.Field[Any]", *, where: str) -> None:
     type_ = column.type
     listed = pa.types.is_list(type_) or pa.types.is_large_list(type_)
-    names = [field.name for field in type_.value_type] if listed and pa.types.is_struct(type_.value_type) else []
-    if "start" not in names or "end" not in names:
-        raise UserError(f"{where}: column '{column.name}' is {type_}; expected list<struct<start: int, end: int, …>>")
+    fields = list(type_.value_type) if listed and pa.types.is_struct(type_.value_type) else []
+    numbers = {field.name for field in fields if pa.types.is_integer(field.type)}
+    if not {"start", "end"} <= numbers:
+        raise UserError(f"{where}: column '{column.name}' is {type_}; expected {_SPANS}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.detection.evidence import Evidence, gather
-from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_labelled
+from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_labelled, some_of
 from rtdscan.pipeline.detection.settings import CalibrateConfig, EvaluateConfig
 from rtdscan.pipeline.detection.truth import Truth, label_words
 from rtdscan.transforms.bundle import load_bundle
@@ -76,7 +76,9 @@ def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateCo
 def read_or_corrupt(args: argparse.Namespace, config: EvaluateConfig | CalibrateConfig) -> Labelled:
     """LABELLED as it is, or with --corrupt a clean corpus with errors made in it."""
     if args.corrupt is None:
-        return read_labelled(args.labelled, text=config.input.text)
+        labelled = read_labelled(args.labelled, text=config.input.text)
+        documents = config.input.documents
+        return labelled if documents is None else some_of(labelled, documents, seed=args.seed)
     mixture = MixtureSettings()
     if args.corrupt != "default":
         if args.corrupt.endswith(".parquet"):

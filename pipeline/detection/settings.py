@@ -16,7 +16,7 @@ class LabelledSettings(Section):
         None, description="text column, `a.b` for a nested one; default: the only text column, or text/content/document"
     )
     documents: int | None = Field(
-        None, ge=1, description="with --corrupt: so many documents, chosen at random over the corpus; default: all"
+        None, ge=1, description="so many documents that are not blank, drawn at random from LABELLED; default: all"
     )
 
 
