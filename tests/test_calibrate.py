@@ -155,6 +155,24 @@ def test_few_documents_leave_the_bundle_without_an_interval(tiny_bundle: Path, t
         assert precision_note(replace(bundle, card=card), flag=None)
 
 
+@pytest.mark.parametrize(
+    ("words", "each", "wrong", "warned"), [(6000, 20, 50, False), (6000, 20, 49, True), (380, 20, 50, True)]
+)
+def test_what_rests_on_little_is_said(tiny_bundle: Path, words: int, each: int, wrong: int, warned: bool) -> None:
+    """One wrong word in six sentences made a bundle without a word of doubt."""
+    evidence, _ = planted(words)
+    # Some of the likeliest, so that the labels do not contradict the model.
+    wrong_W = np.isin(np.arange(words), np.argsort(-evidence.column("largest"))[: 3 * wrong : 3])
+    truth = Truth(np.ones(words, bool), wrong_W, {}, words // each)
+    source = {"data": ["it"], "corrupted": False, "documents": truth.documents}
+    labelled = SimpleNamespace(synthetic=False, judged=False, source=source)
+    measured = Measured(SimpleNamespace(bundle=load_bundle(str(tiny_bundle))), labelled, evidence, truth)  # type: ignore[arg-type]
+    found = calibrate(measured, config=CalibrateConfig(), precision=0.5, expected=None, seed=0, keep=True)
+    told = [note for note in found.notes if "this rests on" in note]
+    assert told == [note for note in found.notes if f"(wrong words: {wrong}, documents: {words // each};" in note]
+    assert bool(told) == warned
+
+
 def test_made_up_errors_teach_only_what_holds_for_others() -> None:
     evidence, _ = planted(200)
     wrong = np.arange(200) < 120

@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rtdscan.pipeline.detection.bundles import card_of
+from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.labels import is_document_kind
 from rtdscan.pipeline.detection.measuring import JUDGED, Measured
 from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS, told
@@ -30,6 +33,9 @@ from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.errors import UserError
 
 FLOOR = 0.05
+
+LEAST_WRONG, LEAST_TEXTS = 50, 20
+"""Wrong words and documents below which a calibration is said to rest on little."""
 
 UNFITTED = "too few documents have errors for a cross-validation, so that no readout was fitted: it is kept as it was"
 
@@ -112,6 +118,7 @@ def calibrate(
     thresholds = [find(each) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, document_W, documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
+    notes = (*notes, *_little(words, evidence))
     if any(row.threshold is not None and row.interval is None for row in thresholds):
         notes = (*notes, FEW_DOCUMENTS)
     if found.after is None and not keep:
@@ -155,6 +162,18 @@ def _check_words(words: Words, measured: Measured, told_W: Flags) -> None:
             f"{f' ({kinds})' if kinds else ''}, {int(damaged_W.sum()):,} are damaged, which rules decide, and "
             f"{int(unseen_W.sum()):,} the network does not see; expected some {what} words beside those"
         )
+
+
+def _little(words: Words, evidence: Evidence) -> tuple[str, ...]:
+    """A warning where few words or documents were there to learn from."""
+    wrong = int((words.chosen_W & words.wrong_W).sum())
+    documents = len(np.unique(evidence.document_W[words.chosen_W]))
+    if wrong >= LEAST_WRONG and documents >= LEAST_TEXTS:
+        return ()
+    return (
+        f"warning: this rests on few labels (wrong words: {wrong:,}, documents: {documents:,}; expected {LEAST_WRONG} "
+        f"and {LEAST_TEXTS} or more): probabilities and thresholds may be far off",
+    )
 
 
 def _card(
