@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
+from rtdscan.pipeline.printing import survive_encoding
 from rtdscan.transforms.errors import RtdscanError, UserError
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 failed, 2 wrong usage or config, 3 a gate said no, 4 OUTPUT is busy.
     """
+    survive_encoding()
     try:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed: `>&-`
+            sys.stdout.flush()
         return status
     except SystemExit as done:  # argparse, after --help
         return done.code if isinstance(done.code, int) else int(done.code is not None)

@@ -1,7 +1,6 @@
 """`rtdscan accept OUTPUT`: this run is the baseline that later runs are compared with."""
 
 import argparse
-import json
 import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Judge once more, then write baseline.json."""
     from rtdscan.pipeline.gate import gate_config, judge_run
     from rtdscan.pipeline.output import BASELINE, RUN, finished_run, is_output, read_run, summed_shards, write_baseline
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.transforms import storage
     from rtdscan.transforms.drift import Baseline
     from rtdscan.transforms.errors import UserError
@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
         write_baseline(output, baseline)
     told = {"baseline": storage.join(output, BASELINE), "accepted_at": now, "finished_at": baseline.finished_at}
     counts = {"rows": baseline.tally.rows, "documents": baseline.tally.documents}
-    if args.json:
-        print(json.dumps({**told, "model": baseline.model, "model_digest": baseline.model_digest, **counts}))
-    else:
-        of = f"the run of {baseline.finished_at}" if baseline.finished_at else "the unfinished run"
-        print(f"accepted: {of}, {counts['rows']:,} rows, {counts['documents']:,} with a score: {told['baseline']}")
+    with after_work():
+        if args.json:
+            print_json({**told, "model": baseline.model, "model_digest": baseline.model_digest, **counts})
+        else:
+            of = f"the run of {baseline.finished_at}" if baseline.finished_at else "the unfinished run"
+            print(f"accepted: {of}, {counts['rows']:,} rows, {counts['documents']:,} with a score: {told['baseline']}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """`rtdscan calibrate LABELLED`: probabilities and thresholds that mean what they say, written into a bundle."""
 
 import argparse
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -54,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.detection.calibration import calibrate, section
     from rtdscan.pipeline.detection.measuring import EASIER, measure_model
     from rtdscan.pipeline.detection.plots import check_plot, plot_reliability
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.transforms.bundle import load_bundle
 
     check_plot(args.plot)
@@ -70,15 +70,15 @@ def run(args: argparse.Namespace) -> int:
         tables = {"before": found.table_before, "after": found.table_after}
         plot_reliability(args.plot, tables, title=f"{bundle.name}, {found.rate:.2%} errors expected")
     notes = [*measured.labelled.notes, *found.notes, *([EASIER] if synthetic else [])]
-    if args.json:
-        written = {"output": str(path), "digest": bundle.digest, "bundle": found.card, "notes": notes}
-        print(json.dumps(written, ensure_ascii=False, allow_nan=False))
-        return 0
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    _show(found, console)
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
-    console.print(f"{path}: written", highlight=False, markup=False)
+    with after_work():
+        if args.json:
+            print_json({"output": str(path), "digest": bundle.digest, "bundle": found.card, "notes": notes})
+            return 0
+        console = Console() if sys.stdout.isatty() else Console(width=140)
+        _show(found, console)
+        for note in notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"{path}: written", highlight=False, markup=False)
     return 0
 
 

@@ -1,7 +1,6 @@
 """`rtdscan clean OUTPUT CLEANED`: keep and reject rows of a scanned corpus, without running the network again."""
 
 import argparse
-import json
 import signal
 from typing import Annotated, Literal
 
@@ -41,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rtdscan.pipeline.cleaning.run import clean
     from rtdscan.pipeline.cleaning.summary import print_clean_summary
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.scan import interrupted
 
     extra = {} if args.keep is None else {"keep": args.keep}
@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     settings = CleanSettings.model_validate(config.model_dump(exclude={"workers"}))
     workers = None if config.workers == "auto" else config.workers
     summary = clean(args.output, args.cleaned, settings=settings, workers=workers)
-    if args.json:
-        print(json.dumps(summary.to_json(), ensure_ascii=False))
-    else:
-        print_clean_summary(summary, Console(stderr=True))
+    with after_work():
+        if args.json:
+            print_json(summary.to_json())
+        else:
+            print_clean_summary(summary, Console(stderr=True))
     return 0 if summary.finished else 1

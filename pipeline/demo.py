@@ -1,7 +1,6 @@
 """`rtdscan demo`: scan the corpus that ships inside and show the worst spans."""
 
 import argparse
-import json
 from pathlib import Path
 
 from rtdscan.pipeline.config import ScanConfig, load_config
@@ -23,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     import rtdscan.transforms
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.report.writing import print_report
     from rtdscan.pipeline.scanning import scan
     from rtdscan.pipeline.summary import print_summary
@@ -32,13 +32,15 @@ def run(args: argparse.Namespace) -> int:
     own += ["output.columns=[source]", "report.by=[source]", "suggest.in_context=true"]
     config = load_config(ScanConfig, files=args.config, sets=[*own, *args.set])
     summary = scan([corpus], args.output, config=config, beam_args=args.beam_args)
-    if args.json:
-        print(json.dumps(summary.to_json(), ensure_ascii=False))
-        return 0
-    console = Console()
-    print_summary(summary, console)
-    print_report(args.output)
-    look = f"import pyarrow.parquet as pq; print(pq.read_table('{args.output}/attributes').to_pylist()[0])"
-    console.print(f'look at it:  python -c "{look}"', markup=False, highlight=False, soft_wrap=True)
-    console.print("scan yours:  rtdscan scan FOLDER-OF-PARQUET OUTPUT", markup=False, highlight=False, soft_wrap=True)
+    with after_work():
+        if args.json:
+            print_json(summary.to_json())
+            return 0
+        console = Console()
+        print_summary(summary, console)
+        print_report(args.output)
+        look = f"import pyarrow.parquet as pq; print(pq.read_table('{args.output}/attributes').to_pylist()[0])"
+        console.print(f'look at it:  python -c "{look}"', markup=False, highlight=False, soft_wrap=True)
+        yours = "scan yours:  rtdscan scan FOLDER-OF-PARQUET OUTPUT"
+        console.print(yours, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -1,7 +1,6 @@
 """`rtdscan gate OUTPUT`: the quality gates again, without scanning."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -70,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rtdscan.pipeline.notify import message, notify
     from rtdscan.pipeline.output import finished_run, read_run
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.transforms.errors import UserError
 
     record = read_run(args.output)
@@ -78,18 +78,18 @@ def run(args: argparse.Namespace) -> int:
     if not config.gates:
         raise UserError(f"{args.output} was scanned without gates; give some by --config (see configs/nightly.yaml)")
     judgement = judge_run(finished, config, output=args.output)
-    if args.json:
-        print(json.dumps({"output": args.output, **judgement.to_json()}, ensure_ascii=False))
-    else:
-        print_judgement(judgement, Console())
+    if not judgement.passed:  # before anything is printed, as a scan does
+        told = message(
+            "gate", output=args.output, model=finished.model, tally=finished.tally, verdicts=judgement.verdicts
+        )
+        notify(config.notify, told)
+    with after_work():
+        if args.json:
+            print_json({"output": args.output, **judgement.to_json()})
+        else:
+            print_judgement(judgement, Console())
     warn(judgement)
-    if judgement.passed:
-        return 0
-    notify(
-        config.notify,
-        message("gate", output=args.output, model=finished.model, tally=finished.tally, verdicts=judgement.verdicts),
-    )
-    return 3
+    return 0 if judgement.passed else 3
 
 
 def gate_config(record: dict[str, Any], *, files: Sequence[Any], sets: Sequence[str]) -> ScanConfig:

@@ -1,7 +1,6 @@
 """`rtdscan lexicon INPUT OUTPUT`: how many documents of a corpus hold each word, frozen into a bundle."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 
@@ -39,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.detection.bundles import card_of, check_lexicon, check_output, write_bundle
     from rtdscan.pipeline.detection.counting import count_words, merged
     from rtdscan.pipeline.detection.labels import iterate_texts
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.transforms import storage
     from rtdscan.transforms.bundle import load_bundle
     from rtdscan.transforms.errors import UserError
@@ -96,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
             bundle, path, card=card, files={LEXICON_FILE: sink.getvalue()}, section=("Lexicon", about)
         )
         summary["digest"] = written.digest
-    if args.json:
-        print(json.dumps(summary))
-    else:
-        print(
-            f"{output}: {listed_words:,} words; {own:,} are in {config.least} or more of {counts.documents:,} documents"
-            f"{f'; {two:,} are written as two words, too' if two else ''}"
-        )
+    with after_work():
+        if args.json:
+            print_json(summary)
+        else:
+            found = f"{own:,} are in {config.least} or more of {counts.documents:,} documents"
+            more = f"; {two:,} are written as two words, too" if two else ""
+            print(f"{output}: {listed_words:,} words; {found}{more}")
     for warning in _warnings(config, own=own, documents=counts.documents, forgotten=forgotten):
         print(f"rtdscan: {warning}", file=sys.stderr)
     if not to_file and not set(LISTED) & set(bundle.card.readout.coefficients):

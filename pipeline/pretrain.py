@@ -1,7 +1,6 @@
 """`rtdscan pretrain INPUT MODEL`: a discriminator and its generator on the user's own corpus."""
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -30,24 +29,24 @@ def run(args: argparse.Namespace) -> int:
     # The libraries report usage or look for updates otherwise; nothing here needs a network but a hub name as `start`.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.training.run import pretrain
 
     outcome = pretrain(args.input, args.model, config)
     for note in outcome.notes:
         print(f"rtdscan: {note}", file=sys.stderr)
-    if args.json:
-        print(json.dumps({"model": args.model, **asdict(outcome)}))
-    elif outcome.finished_before:
-        print(f"{args.model} is finished ({outcome.steps:,} steps); nothing to do")
-    else:
-        resumed = f", resumed from step {outcome.resumed_from:,}" if outcome.resumed_from else ""
-        loss = f"; loss {outcome.last['loss']:.3f}" if "loss" in outcome.last else ""
-        print(
-            f"{args.model}: {outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
-            f"{resumed}{loss}"
-        )
-        if config.objective.discriminator:
-            print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
+    with after_work():
+        if args.json:
+            print_json({"model": args.model, **asdict(outcome)})
+        elif outcome.finished_before:
+            print(f"{args.model} is finished ({outcome.steps:,} steps); nothing to do")
         else:
-            print("next: copy config.json and model.safetensors into a folder `generator` of the model it is for")
+            resumed = f", resumed from step {outcome.resumed_from:,}" if outcome.resumed_from else ""
+            loss = f"; loss {outcome.last['loss']:.3f}" if "loss" in outcome.last else ""
+            done = f"{outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
+            print(f"{args.model}: {done}{resumed}{loss}")
+            if config.objective.discriminator:
+                print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
+            else:
+                print("next: copy config.json and model.safetensors into a folder `generator` of the model it is for")
     return 0

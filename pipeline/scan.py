@@ -1,7 +1,6 @@
 """`rtdscan scan INPUT... OUTPUT`: the main job."""
 
 import argparse
-import json
 import signal
 import sys
 
@@ -23,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rtdscan.pipeline.launchers import Submitted
     from rtdscan.pipeline.notify import message, notify
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.report.writing import print_report
     from rtdscan.pipeline.scanning import scan
     from rtdscan.pipeline.summary import print_summary
@@ -38,13 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if error.exit_status == 1:
             notify(config.notify, message("failed", output=args.output))
         raise
-    if args.json:
-        print(json.dumps(summary.to_json(), ensure_ascii=False))
-    else:
-        print_summary(summary, Console())
-        if summary.finished and config.report.enabled:
-            print_report(args.output)
-    if summary.exit_status:
+    if summary.exit_status:  # before anything is printed: a full disk or a closed pipe must keep nobody from being told
         told = message(
             "gate" if summary.finished else "unfinished",
             output=summary.output,
@@ -54,12 +48,22 @@ def run(args: argparse.Namespace) -> int:
             bad=len(summary.bad),
         )
         notify(config.notify, told)
+    with after_work():
+        if args.json:
+            print_json(summary.to_json())
+        else:
+            print_summary(summary, Console())
+            if summary.finished and config.report.enabled:
+                print_report(args.output)
     return summary.exit_status
 
 
 def _submitted(job: str, *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"submitted": job}))
+    from rtdscan.pipeline.printing import after_work, print_json
+
+    with after_work():
+        if as_json:
+            print_json({"submitted": job})
     print(f"rtdscan: {job} is submitted; once it has ended, run the same command again to finish", file=sys.stderr)
     return 0
 

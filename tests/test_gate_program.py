@@ -1,14 +1,16 @@
 """`rtdscan gate`, `rtdscan accept`, the gates at the end of a scan, and who is told."""
 
+import io
 import json
+import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -342,6 +344,57 @@ def hook() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]]]]:
     yield f"127.0.0.1:{server.server_port}", Own.got
     server.shutdown()
     server.server_close()
+
+
+def full_disk() -> TextIO:
+    return open("/dev/full", "w", encoding="utf-8")
+
+
+def reader_that_went_away() -> TextIO:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", encoding="utf-8")
+
+
+def latin_1() -> TextIO:
+    """What PYTHONIOENCODING=latin-1 makes of stdout: no block of the summary's histogram is in it."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)
+
+
+@pytest.mark.parametrize("stdout", [full_disk, reader_that_went_away, latin_1, lambda: None])
+@pytest.mark.parametrize("form", ["text", "--json"])
+@pytest.mark.parametrize("program", ["scan", "gate"])
+def test_a_stdout_that_takes_nothing_hides_no_failed_gate(
+    scanned: Scanned,
+    hook: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    program: str,
+    form: str,
+    stdout: Callable[[], TextIO],
+) -> None:
+    """It became exit status 1, as a crash would, and nobody was told."""
+    address, got = hook
+    config = tmp_path / "c.yaml"
+    config.write_text(f"notify: {{url: 'http://{address}/'}}\ngates: {{rows: {{max: 1}}}}\n", encoding="utf-8")
+    more = ["--config", str(config), *([form] if form == "--json" else [])]
+    own = [str(scanned.corpus)] if program == "scan" else []
+    sets = options(scanned.bundle) if program == "scan" else []
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", stdout())
+        assert main([program, *own, str(scanned.output), *sets, *more]) == 3
+        shown = sys.stdout
+        if shown is not None:
+            shown.flush()  # Python does so at its exit, and a failure then is status 120
+    ((_, _, body),) = got
+    assert json.loads(body)["event"] == "gate"
+    told = capfd.readouterr().err
+    assert ("No space left on device; the work is done" in told) == (stdout is full_disk)
+    assert "Traceback" not in told
+    if isinstance(shown, io.TextIOWrapper) and isinstance(shown.buffer, io.BytesIO):
+        text = shown.buffer.getvalue().decode("latin-1")
+        assert json.loads(text)["passed"] is False if form == "--json" else "rows" in text
 
 
 TOLD = message("gate", output="s3://me:hunter2@bucket/out", tally=Tally.zero())

@@ -14,7 +14,6 @@ writing    when a report is written, and where to
 """
 
 import argparse
-import json
 
 from rtdscan.pipeline.config import ScanConfig, load_config
 
@@ -35,11 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write it, say where."""
     from rtdscan.pipeline.output import read_run
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.report.writing import report_path, write_report
 
     recorded = {} if args.config else {"report": read_run(args.output)["config"].get("report", {})}
     config = load_config(ScanConfig, files=args.config, sets=args.set, base=recorded)
     path = args.to or report_path(args.output)
     written = write_report(args.output, config.report, path=path)
-    print(json.dumps(written, ensure_ascii=False) if args.json else f"report: {path}")
+    with after_work():
+        if args.json:
+            print_json(written)
+        else:
+            print(f"report: {path}")
     return 0

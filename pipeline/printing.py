@@ -1,0 +1,51 @@
+"""Shows what came of a program whose work is done: a stdout that takes nothing changes neither that nor its status."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rtdscan.transforms.errors import RtdscanError
+
+
+@contextmanager
+def after_work() -> Iterator[None]:
+    """Print in here; where that fails, say so on stderr and go on. A reader that went away (`| head`) is no news."""
+    try:
+        yield
+        if sys.stdout is not None:  # closed: `>&-`
+            sys.stdout.flush()
+    except SystemExit:  # rich's answer to a reader that went away
+        pass
+    except BrokenPipeError:
+        _drop_stdout()
+    except (OSError, RtdscanError) as error:
+        _drop_stdout()
+        why = getattr(error, "strerror", None) or error
+        with suppress(OSError):  # stderr goes to the same full disk
+            print(f"rtdscan: warning: what came of it can't be shown: {why}; the work is done", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON in a line; characters that stdout's encoding lacks as escapes, so that it says the same."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print(text)
+
+
+def survive_encoding() -> None:
+    """From here on a character that stdout's encoding lacks is a question mark instead of an exception."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors == "strict":
+        reconfigure(errors="replace")
+
+
+def _drop_stdout() -> None:
+    """What it still holds goes nowhere: Python flushes it once more at its exit, with status 120 where that fails."""
+    with suppress(OSError, ValueError, AttributeError):  # not a file, or closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
