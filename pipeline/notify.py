@@ -35,7 +35,7 @@ def message(
     """What is sent.
 
     Args:
-        event: "gate" when one said no, "unfinished" when files were bad, "failed" when the scan ended early.
+        event: "gate" when one said no, "unfinished" when files were bad, "failed" when it ended early.
         output: OUTPUT.
         model: Name of the bundle.
         tally: Of the whole corpus.

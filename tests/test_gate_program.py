@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -18,8 +19,10 @@ import pytest
 from corpora import attributes, options, run_here, shards, write_corpus
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.launchers import Submitted
 from rtdscan.pipeline.notify import message, notify
 from rtdscan.pipeline.sections import NotifySettings
+from rtdscan.transforms.errors import BusyError, EngineError, UserError
 from rtdscan.transforms.gates import Verdict
 from rtdscan.transforms.tally import Tally
 
@@ -344,6 +347,64 @@ def hook() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]]]]:
     yield f"127.0.0.1:{server.server_port}", Own.got
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("error", "events"),
+    [
+        (UserError("INPUT does not exist"), ["failed"]),
+        (EngineError("no such device"), ["failed"]),
+        (ZeroDivisionError("a bug"), ["failed"]),
+        (MemoryError(), ["failed"]),
+        (KeyboardInterrupt(), ["failed"]),
+        (BusyError("another scan"), []),
+        (Submitted("job 7"), []),
+    ],
+)
+def test_a_scan_that_ends_early_is_told_however_it_ends(
+    scanned: Scanned,
+    hook: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    events: list[str],
+) -> None:
+    """Only errors with exit status 1 were: not a wrong INPUT, not a bug, not the SIGTERM of a job's time-out."""
+
+    def scan(*_: object, **__: object) -> None:
+        raise error
+
+    address, got = hook
+    config = tmp_path / "c.yaml"
+    config.write_text(f"notify: {{url: 'http://{address}/'}}\n", encoding="utf-8")
+    monkeypatch.setattr("rtdscan.pipeline.scanning.scan", scan)
+    assert scanned.scan(config=config) in (0, 1, 2, 4)
+    assert [json.loads(body)["event"] for _, _, body in got] == events
+
+
+@pytest.mark.timeout(60)
+def test_a_scan_that_is_stopped_tells_and_ends_soon(scanned: Scanned, hook: Any, tmp_path: Path) -> None:
+    """SIGTERM as a job's time-out sends it, to the process; whom it tells never answers."""
+    address, got = hook
+    config = tmp_path / "c.yaml"
+    config.write_text(f"notify: {{url: 'http://{address}/slow', timeout: 60}}\n", encoding="utf-8")
+    words = ["scan", str(scanned.corpus), str(scanned.output), "--config", str(config)]
+    code = (
+        "import sys, time; from rtdscan.pipeline import scanning, __main__\n"
+        "def scan(*_, **__):\n    print('at it', flush=True); time.sleep(50)\n"
+        "scanning.scan = scan; sys.exit(__main__.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"at it\n"
+        child.terminate()
+        begun = time.monotonic()
+        _, told = child.communicate(timeout=40)
+    assert time.monotonic() - begun < 8
+    assert child.returncode == 1
+    assert b"interrupted; run the same command again" in told
+    assert [json.loads(body)["event"] for _, _, body in got] == ["failed"]
 
 
 def full_disk() -> TextIO:
