@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import kubernetes_validate
@@ -18,6 +19,7 @@ from corpora import options, shards, write_corpus
 from rtdscan.pipeline.__main__ import PROGRAMS
 from rtdscan.pipeline.config import ScanConfig, load_config
 from rtdscan.transforms import storage
+from rtdscan.transforms.storage.locks import LEASE_SECONDS
 
 SCHEDULES = Path(__file__).parent.parent / "configs" / "schedules"
 
@@ -113,6 +115,21 @@ def test_what_the_pod_of_kubernetes_runs(tmp_path: Path) -> None:
     assert rest == ["--config", f"{container['volumeMounts'][0]['mountPath']}/{name}", "--json"]
     rules = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert rules[0]["onExitCodes"]["containerName"] == container["name"]
+
+
+def test_a_killed_pod_does_not_fail_the_job_of_kubernetes() -> None:
+    """Its lease lives on, the next pods exit with 4, and that failed the whole job at once."""
+    _, job = yaml.safe_load_all((SCHEDULES / "kubernetes.yaml").read_text())
+    spec = job["spec"]["jobTemplate"]["spec"]
+    (fails,) = [rule for rule in spec["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    assert fails["onExitCodes"]["values"] == [2, 3]
+    # Kubernetes waits 10 s before the first retry, then twice as long each time, six minutes at most.
+    waited = list(accumulate(min(10 * 2**retry, 360) for retry in range(spec["backoffLimit"])))
+    goes_on = next(retry for retry, seconds in enumerate(waited, 1) if seconds > LEASE_SECONDS)
+    assert (goes_on, waited[goes_on - 1]) == (4, 150)
+    assert spec["backoffLimit"] >= goes_on + 2
+    ray = yaml.safe_load((SCHEDULES.parent / "kuberay.yaml").read_text())
+    assert ray["spec"]["backoffLimit"] * 30 > LEASE_SECONDS  # a try takes half a minute or more
 
 
 def test_the_dag_of_airflow_is_python() -> None:
