@@ -529,6 +529,21 @@ def test_a_lease_is_renewed_and_a_stale_one_does_not_count(monkeypatch):
         pass
 
 
+def test_a_lease_that_settles_is_taken_away_by_who_is_stopped(monkeypatch):
+    """SIGTERM in the second after it was written left it, and the next scan was refused for two minutes."""
+    STORE.clear()
+
+    def stopped(_):
+        assert "mem://bucket/out/.lock" in STORE
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.time, "sleep", stopped)
+        with pytest.raises(KeyboardInterrupt), storage.lock("mem://bucket/out"):
+            pytest.fail("it has not settled")
+    assert "mem://bucket/out/.lock" not in STORE
+
+
 def test_of_two_leases_at_once_one_wins(monkeypatch):
     STORE.clear()
     monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.3)

@@ -78,19 +78,20 @@ def _lease(output: str, path: str) -> Iterator[None]:
     holder = _holder(path)
     if time.time() - float(holder.get("renewed", 0)) < LEASE_SECONDS:
         raise _busy(output, holder, f"if it was killed, try again in {LEASE_SECONDS:.0f} s")
-    put_bytes(path, _claim(token))
-    time.sleep(SETTLE_SECONDS)
-    holder = _holder(path)
-    if holder.get("token") != token:
-        raise _busy(output, holder, "both began at the same moment")
     done = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, token, done), name="rtdscan-lease", daemon=True)
-    thread.start()
-    try:
+    try:  # from the put on: who is stopped while the lease settles takes it away, too
+        put_bytes(path, _claim(token))
+        time.sleep(SETTLE_SECONDS)
+        holder = _holder(path)
+        if holder.get("token") != token:
+            raise _busy(output, holder, "both began at the same moment")
+        thread.start()
         yield
     finally:
         done.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         with suppress(RtdscanError):
             if _holder(path).get("token") == token:
                 remove(path)
