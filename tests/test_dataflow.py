@@ -149,6 +149,25 @@ def test_a_job_is_submitted_complete(
     assert "out/run.json" not in store.objects()
 
 
+@needs_gcp
+def test_a_template_that_was_written_is_no_failure(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    store: stores.Store,
+    dataflow: tuple[str, list[dict[str, Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The Flex Template's launcher asks for a file instead of a job; the job that is not there was asked for its id."""
+    url, jobs = dataflow
+    arguments = ["scan", INPUT, OUTPUT, *options(tiny_bundle), "--config", str(CONFIGS / "dataflow.yaml")]
+    beam = [word for word in beam_arguments(tmp_path, url) if not word.startswith("--dataflow_job_file")]  # one of both
+    arguments += ["--set", "wait=false", "--", f"--template_location={tmp_path / 'template'}", *beam]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert "the template of a DataflowRunner job is submitted" in capsys.readouterr().err
+    assert json.loads((tmp_path / "template").read_text())["environment"]
+    assert jobs == []
+
+
 def test_paths_of_this_machine_are_refused(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture) -> None:
     if find_spec("apitools") is None:
         pytest.skip("needs apache-beam[gcp]")

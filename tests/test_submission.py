@@ -3,11 +3,13 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from corpora import options, shards, write_corpus
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.launchers import Submitted
 from rtdscan.pipeline.launchers import beam as launcher
 from rtdscan.pipeline.launchers.beam import cause
 
@@ -84,6 +86,23 @@ def test_whoever_stops_waiting_stops_the_job(capsys: pytest.CaptureFixture[str])
         launcher._wait(running)
     assert running.cancelled == 1
     assert "cancelling the job" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_template_has_no_job_to_ask_or_to_wait_for(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:
+    """As Dataflow's runner answers to --template_location; `job_id()` failed, and so did the Flex Template."""
+
+    class Template:
+        has_job = False
+
+        def job_id(self) -> str:
+            raise AttributeError("'NoneType' object has no attribute 'id'")
+
+    monkeypatch.setattr("apache_beam.Pipeline.run", lambda *_, **__: Template())
+    monkeypatch.setattr(launcher, "build", lambda *_, **__: None)
+    job = SimpleNamespace(output="out", run="r")
+    with pytest.raises(Submitted, match=r"^the template of a DirectRunner job$"):
+        launcher.run_beam([], job, runner="DirectRunner", options={}, arguments=["--template_location=t"], wait=wait)
 
 
 @pytest.mark.parametrize(

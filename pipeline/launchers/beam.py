@@ -47,7 +47,7 @@ def run_beam(
 
     Raises:
         RtdscanError: The pipeline failed.
-        Submitted: It runs, or will, and nobody waits for it.
+        Submitted: It runs, or will, and nobody waits for it; or a template was written, which others make a job of.
     """
     path = storage.join(job.output, ".attempts", job.run, "results.jsonl")
     flags = pipeline_options(runner, options, arguments)
@@ -56,7 +56,7 @@ def run_beam(
             pipeline = beam.Pipeline(options=flags)
             build(pipeline, units, job, results=path)
             running = pipeline.run()
-            if not wait:
+            if not wait or _is_template(running):
                 raise Submitted(_name(running, runner))
             _wait(running)
     except RtdscanError:
@@ -119,8 +119,15 @@ def _cancel(running: Any) -> None:
         running.cancel()
 
 
+def _is_template(running: Any) -> bool:
+    """Whether there is no job: with --template_location Dataflow's runner writes a file, and its job_id() raises."""
+    return getattr(running, "has_job", True) is False
+
+
 def _name(running: Any, runner: str) -> str:
     """What the runner calls the job, as far as it says."""
+    if _is_template(running):
+        return f"the template of a {runner} job"
     job = getattr(running, "job_id", None)
     found = job() if callable(job) else job or getattr(running, "_job_id", None)
     return f"{runner} job {found}" if found else f"{runner} job"
