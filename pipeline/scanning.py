@@ -31,6 +31,7 @@ from rtdscan.pipeline.summary import WORST_SHOWN, Summary, precision_note, prome
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
+from rtdscan.transforms.engines import device_of
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Job, is_current
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scan that is about to run."""
+    """A scan that is about to run; `device` is None where it is up to other machines, or the engine has no choice."""
 
     plan: Plan
     bundle: Bundle
     job: Job
     workers: int
     chosen: str | None = None
+    device: str | None = None
 
 
 def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: Sequence[str] = ()) -> Summary:
@@ -110,6 +112,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     bundle = load_bundle(config.model)
     given = config.model_dump(include=set(ScoreSettings.model_fields), exclude_unset=True)
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
+    device = device_of(settings.engine, settings.device) if config.runner in LOCAL else None
     plan = plan_input(inputs, config)
     columns = [get_column(plan.schema, name, where="INPUT") for name in config.output.columns]
     for name in config.counted:
@@ -133,7 +136,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
         generator=generator_digest(bundle) if settings.suggest.reads else None,
     )
     workers = default_workers() if config.workers == "auto" else config.workers
-    return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle))
+    return Prepared(plan, bundle, job, workers, why_precision(config.precision, settings, bundle), device)
 
 
 def _spread(prepared: Prepared, pending: Sequence[WorkUnit], config: ScanConfig) -> Prepared:
@@ -270,6 +273,7 @@ def _finish(
         precision=job.settings.precision,
         workers=_workers(prepared, config, done),
         threads=job.settings.threads,
+        device=prepared.device or (job.settings.device if job.settings.engine == "torch" else None),
         chosen=prepared.chosen,
         precision_note=precision_note(bundle, flag=config.thresholds.flag),
         warnings=(*warnings_of(bundle, tally), *plan.warnings),

@@ -37,6 +37,7 @@ class Summary:
         seconds: Wall time of this run.
         tokens_scored: Tokens that the network ran over in this run.
         model: Name of the bundle; engine, precision, workers, threads of each: as resolved.
+        device: Where torch ran the network; "auto": each worker took a CUDA device if it had one. None: another engine.
         chosen: Why `auto` chose this precision; None where it was given.
         precision_note: What precision the flags are meant to have; None where nobody measured it.
         warnings: What a user should know.
@@ -58,6 +59,7 @@ class Summary:
     threads: int
     precision_note: str | None
     warnings: tuple[str, ...]
+    device: str | None = None
     chosen: str | None = None
     spans: tuple[SpanInContext, ...] = ()
     judgement: Judgement = field(default_factory=Judgement)
@@ -81,6 +83,7 @@ class Summary:
             "engine": self.engine,
             "precision": self.precision,
             "precision_chosen": self.chosen,
+            "device": self.device,
             "workers": self.workers,
             "threads": self.threads,
             "seconds": round(self.seconds, 3),
@@ -114,7 +117,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     table.add_row("scores", f"0 {blocks(tally.scores)} 1   mean {metrics['mean_score']:.4f}")
     workers = f"{summary.workers} worker{'s' if summary.workers != 1 else ''}"
     workers += f" of {summary.threads} threads" if summary.threads != 1 else ""
-    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}, {workers}")
+    device = f" on {summary.device}" if summary.device else ""
+    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}{device}, {workers}")
     if summary.chosen:
         table.add_row("precision", summary.chosen)
     table.add_row("time", f"{summary.seconds:,.1f} s{speed}")

@@ -22,7 +22,7 @@ from rtdscan.transforms.engines import SUPPORTED, Engine, load_engine, resolve
 from rtdscan.transforms.engines.meter import RangeMeter
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.engines.torch import TorchEngine
-from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.ranges import network_digest
 
 ALL = [
@@ -302,6 +302,41 @@ def test_what_is_asked_for_and_not_there_is_an_error(
     _pretend(monkeypatch, installed, bfloat16=bfloat16)
     with pytest.raises(EngineError, match=f"engine {name}: .*{message}"):
         load_engine(load_bundle("default"), engine=name, precision=precision, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "cuda", "expected"),
+    [
+        ("auto", "cuda", True, ("torch", "bfloat16")),
+        (
+            "auto",
+            "cuda",
+            False,
+            ("torch", "bfloat16"),
+        ),  # what is asked for; that there is none is told by the next test
+        ("auto", "cpu", True, ("openvino", "float32")),
+        ("torch", "cpu", True, ("torch", "float32")),
+        ("torch", "auto", True, ("torch", "bfloat16")),
+    ],
+)
+def test_the_device_decides_along(
+    engine: Any, device: Any, cuda: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False, cuda=cuda)
+    assert resolve(load_bundle("default"), engine=engine, precision="auto", device=device) == expected
+
+
+def test_a_gpu_that_was_asked_for_is_never_a_cpu(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """configs/gpu.yaml said so, but torch took the CPU without a word."""
+    _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False, cuda=False)
+    bundle = load_bundle(str(tiny_bundle))
+    with pytest.raises(EngineError, match="device is cuda, but there is no CUDA device; it needs"):
+        load_engine(bundle, engine="torch", precision="float32", threads=1, device="cuda")
+    with pytest.raises(UserError, match="engine openvino: runs on CPUs only, but device is cuda"):
+        load_engine(bundle, engine="openvino", precision="float32", threads=1, device="cuda")
+    assert [engines.device_of("torch", device) for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    assert engines.device_of("openvino", "auto") is None
+    load_engine(bundle, engine="torch", precision="float32", threads=1, device="cpu").close()
 
 
 def test_torch_can_not_run_int8() -> None:

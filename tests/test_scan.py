@@ -15,7 +15,8 @@ import pytest
 from corpora import attributes, options, shards, table, write_corpus
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.transforms import pace
+from rtdscan.pipeline.config import ScanConfig, load_config
+from rtdscan.transforms import engines, pace
 from rtdscan.transforms.infer import load_scorer
 from rtdscan.transforms.records import MANIFEST, attribute_schema
 from rtdscan.transforms.scorer import Scorer
@@ -38,6 +39,20 @@ def scan(corpus: Path, output: Path, bundle: Path, *more: str) -> dict[str, int]
     """Scan; returns units by outcome."""
     assert main(["scan", str(corpus), str(output), *options(bundle, *more)]) == 0
     return json.loads((output / "run.json").read_text())["summary"]["units"]
+
+
+def test_the_device_is_told_and_is_no_reason_to_score_again(
+    corpus: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "has_cuda", lambda: False)
+    assert main(["scan", str(corpus), str(output), *options(tiny_bundle, "device=cuda")]) == 1
+    assert "device is cuda, but there is no CUDA device" in capsys.readouterr().err
+    assert not output.exists()
+    assert scan(corpus, output, tiny_bundle)["scored"] >= 8
+    assert "torch float32 on cpu" in capsys.readouterr().out
+    assert json.loads((output / "run.json").read_text())["summary"]["device"] == "cpu"
+    assert set(scan(corpus, output, tiny_bundle, "device=cpu")) == {"current"}
+    assert load_config(ScanConfig, files=[Path(__file__).parent.parent / "configs" / "gpu.yaml"]).device == "cuda"
 
 
 def test_the_scan_is_the_scorer(corpus: Path, output: Path, tiny_bundle: Path) -> None:

@@ -200,7 +200,9 @@ def load_generator(bundle: Bundle, *, settings: ScoreSettings) -> Generator | No
     body = Body(shape, tensors)
     if precision == "int8":  # it has no ranges
         precision = "auto"
-    engine = load_engine(body, engine=settings.engine, precision=precision, threads=settings.threads)
+    engine = load_engine(
+        body, engine=settings.engine, precision=precision, threads=settings.threads, device=settings.device
+    )
     head = {name: np.asarray(array, np.float32) for name, array in tensors.items() if name.startswith("generator_")}
     return Generator(engine, head, shape.epsilon)
 

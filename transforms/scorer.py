@@ -97,6 +97,7 @@ class Scorer:
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.threads,
+            device=settings.device,
             ranges=ranges or ranges_for(settings, bundle),
         )
         return Scorer(
@@ -109,8 +110,8 @@ class Scorer:
         )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
-        """The same network with other settings; engine, precision and threads stay, and so does what was loaded."""
-        chosen = {name: getattr(self.settings, name) for name in ("engine", "precision", "threads")}
+        """The same network with other settings; engine, precision, device and threads stay, and so does what was loaded."""
+        chosen = {name: getattr(self.settings, name) for name in ("engine", "precision", "device", "threads")}
         return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
 
     def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:

@@ -12,6 +12,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 EngineName = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "int8", "bfloat16", "float32"]
+Device = Literal["auto", "cpu", "cuda"]
 Decision = Literal["keep", "review", "drop"]
 Ignorable = Literal["url", "email", "number", "code"]
 
@@ -106,6 +107,9 @@ class ScoreSettings(Section):
     model: str = Field("default", description="bundle or ELECTRA directory, hub name@revision, s3:// or gs:// URL")
     engine: EngineName = Field("auto", description="what runs the network")
     precision: Precision = Field("auto", description="number format of the network's arithmetic")
+    device: Device = Field(
+        "auto", description="where torch runs the network; auto: cuda where there is a CUDA device, else cpu"
+    )
     window: int | None = Field(
         None, ge=8, description="tokens of a window, special tokens included; default: the bundle's, else 128"
     )

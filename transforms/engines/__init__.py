@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.transforms.electra import Network
-from rtdscan.transforms.errors import EngineError
-from rtdscan.transforms.settings import EngineName, Precision
+from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.settings import Device, EngineName, Precision
 
 if TYPE_CHECKING:
     from rtdscan.transforms.engines.quantised import Ranges
@@ -61,13 +61,18 @@ class Engine(Protocol):
         """Give back the network's memory; `forward` can't be called any more."""
 
 
-def resolve(bundle: Network, *, engine: EngineName, precision: Precision) -> tuple[str, str]:
+_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")
+"""One of these is there where NVIDIA's driver is; the last with WSL."""
+
+
+def resolve(bundle: Network, *, engine: EngineName, precision: Precision, device: Device = "auto") -> tuple[str, str]:
     """What `auto` means on this machine.
 
     Args:
         bundle: The model.
         engine: As asked for.
         precision: As asked for.
+        device: As asked for. That it is there is up to who runs the network, which may be another machine.
 
     Returns:
         Engine and precision, neither of them "auto": torch where there is a CUDA device, else openvino where it is
@@ -75,9 +80,12 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision) -> tup
         model, not to the machine alone: see resolved.resolve_settings.
 
     Raises:
+        UserError: What was asked for is nowhere.
         EngineError: What was asked for is not there.
     """
-    name = engine if engine != "auto" else _best_engine()
+    name = engine if engine != "auto" else _best_engine(device)
+    if (name, device) == ("openvino", "cuda"):
+        raise UserError("engine openvino: runs on CPUs only, but device is cuda; choose engine torch, or device cpu")
     if not _installed(name):
         raise EngineError(f"engine {name}: the package {name} is not installed; install it or choose another `engine`")
     if precision != "auto":
@@ -92,12 +100,18 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision) -> tup
                 "engine openvino: this CPU has no int8 dot products (VNNI); choose precision bfloat16 or float32"
             )
         return name, precision
-    fast = has_bfloat16() or (name == "torch" and has_cuda())
+    fast = has_bfloat16() or (name == "torch" and _runs_on(device) == "cuda")
     return name, "bfloat16" if fast else "float32"
 
 
 def load_engine(
-    bundle: Network, *, engine: EngineName, precision: Precision, threads: int, ranges: "Ranges | None" = None
+    bundle: Network,
+    *,
+    engine: EngineName,
+    precision: Precision,
+    threads: int,
+    ranges: "Ranges | None" = None,
+    device: Device = "auto",
 ) -> Engine:
     """Start an engine.
 
@@ -107,18 +121,40 @@ def load_engine(
         precision: As asked for; "auto" is resolved on this machine.
         threads: Threads of the network on a CPU.
         ranges: Of the network's activations; needed for int8.
+        device: As asked for; "auto" is a CUDA device where there is one.
 
     Raises:
+        UserError: What was asked for is nowhere.
         EngineError: What was asked for is not there.
     """
-    name, resolved = resolve(bundle, engine=engine, precision=precision)
+    name, resolved = resolve(bundle, engine=engine, precision=precision, device=device)
     if name == "torch":
         from rtdscan.transforms.engines.torch import TorchEngine
 
-        return TorchEngine(bundle, precision=resolved, threads=threads)
+        return TorchEngine(bundle, precision=resolved, threads=threads, device=device_of(name, device))
     from rtdscan.transforms.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine(bundle, precision=resolved, threads=threads, ranges=ranges)
+
+
+def device_of(engine: str, device: Device) -> str | None:
+    """Where this machine runs the network: "cpu" or "cuda" with torch, None with another engine, which has no choice.
+
+    Raises:
+        EngineError: cuda was asked for, and there is none.
+    """
+    if engine != "torch":
+        return None
+    if device == "cuda" and not has_cuda():
+        raise EngineError(
+            "engine torch: device is cuda, but there is no CUDA device; it needs NVIDIA's driver and a CUDA build of"
+            " PyTorch; choose device auto or cpu"
+        )
+    return _runs_on(device)
+
+
+def _runs_on(device: Device) -> str:
+    return device if device != "auto" else "cuda" if has_cuda() else "cpu"
 
 
 def has_bfloat16() -> bool:
@@ -147,7 +183,7 @@ def _cpu_flags() -> list[str]:
 
 def has_cuda() -> bool:
     """Whether torch sees a CUDA device. Imports torch only where the driver is."""
-    if not Path("/proc/driver/nvidia").exists() and platform.system() != "Windows":
+    if not any(Path(path).exists() for path in _DRIVERS) and platform.system() != "Windows":
         return False
     if not _installed("torch"):
         return False
@@ -156,8 +192,8 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _best_engine() -> str:
-    if has_cuda():
+def _best_engine(device: Device) -> str:
+    if _runs_on(device) == "cuda":
         return "torch"
     return "openvino" if _installed("openvino") else "torch"
 
