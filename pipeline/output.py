@@ -22,10 +22,13 @@ from rtdscan.transforms.tally import Tally
 MARKER = ".rtdscan.json"
 """File that makes a folder an OUTPUT of this program, and says of which INPUT."""
 
-RUN, MANIFEST_FILE, METRICS = "run.json", "manifest.parquet", "metrics.prom"
+RUN, MANIFEST_FILE, METRICS, REPORT = "run.json", "manifest.parquet", "metrics.prom", "report.html"
 
 BASELINE = "baseline.json"
 """The accepted run; only `rtdscan accept` writes it, no scan removes it."""
+
+UNFINISHED = b"# HELP rtdscan_finished 1 when the scan finished\n# TYPE rtdscan_finished gauge\nrtdscan_finished 0.0\n"
+"""metrics.prom while a scan runs, and of one that was killed: the counts of the last one are not this one's."""
 
 READERS = 16
 """Threads that read footers: enough to hide the latency of an object store."""
@@ -113,14 +116,25 @@ def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[
         for entry, name in ((entry, f"attributes/{entry.relative}") for entry in shards)
         if name not in planned and not name.startswith(kept)
     ]
+    if stale:
+        storage.remove(storage.join(output, REPORT))
     for entry in stale:
         storage.remove(entry.path)
     return len(stale)
 
 
-def reopen(output: str) -> None:
-    """Take back the sign that OUTPUT is finished, before anything in it changes."""
+def reopen(output: str, *, pending: bool) -> None:
+    """Take back the signs that OUTPUT is finished, before anything in it changes: a scan that is killed leaves none.
+
+    Args:
+        output: OUTPUT.
+        pending: Whether shards will change, so that a report would be about another corpus. It stays otherwise: to
+            write an equal one again takes seconds.
+    """
     storage.remove(storage.join(output, RUN))
+    if pending:
+        storage.remove(storage.join(output, REPORT))
+    storage.put_bytes(storage.join(output, METRICS), UNFINISHED)
 
 
 def write_manifest(

@@ -93,7 +93,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         pending = [unit for unit in units if not _current(stamps.get(unit.shard), prepared.job, unit)]
         prepared = _spread(prepared, pending, config)
         cluster = held.enter_context(_cluster(prepared, config)) if pending else None
-        folder.reopen(output)
+        folder.reopen(output, pending=bool(pending))
         folder.remove_stale(output, prepared.plan.every, bad_files=prepared.plan.bad)
         done = _launch(pending, prepared, config=config, beam_args=beam_args, cluster=cluster)
         attempts.forget(output)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import attributes, options, shards, table, write_corpus
+from prometheus_client.parser import text_string_to_metric_families
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig, load_config
@@ -39,6 +40,36 @@ def scan(corpus: Path, output: Path, bundle: Path, *more: str) -> dict[str, int]
     """Scan; returns units by outcome."""
     assert main(["scan", str(corpus), str(output), *options(bundle, *more)]) == 0
     return json.loads((output / "run.json").read_text())["summary"]["units"]
+
+
+def test_an_interrupted_scan_leaves_no_sign_that_the_last_one_finished(
+    corpus: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """metrics.prom still said `rtdscan_finished 1` with the old counts, and the old report stayed beside new shards."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    scan(corpus, output, tiny_bundle)
+    page = output / "report.html"
+    page.write_text("of this corpus", encoding="utf-8")  # a report takes seconds, and has tests of its own
+    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    scan(corpus, output, tiny_bundle)
+    assert page.exists(), "nothing has changed"
+    shutil.copy(corpus / "a.parquet", corpus / "new.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("rtdscan.pipeline.launchers.local.run_local", interrupted)
+        assert main(["scan", str(corpus), str(output), *options(tiny_bundle)]) == 1
+    assert not (output / "run.json").exists()
+    (metrics,) = text_string_to_metric_families((output / "metrics.prom").read_text())
+    assert [(sample.name, sample.value) for sample in metrics.samples] == [("rtdscan_finished", 0.0)]
+    assert not page.exists()
+    scan(corpus, output, tiny_bundle)
+    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    page.write_text("of this corpus", encoding="utf-8")
+    (corpus / "new.parquet").unlink()
+    scan(corpus, output, tiny_bundle)
+    assert not page.exists(), "shards have gone"
 
 
 def test_the_device_is_told_and_is_no_reason_to_score_again(

@@ -12,13 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from rtdscan.pipeline.config import ReportSettings
-from rtdscan.pipeline.output import BASELINE
+from rtdscan.pipeline.output import BASELINE, REPORT
 from rtdscan.pipeline.report.folder import Finished, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
-
-REPORT = "report.html"
 
 _MARK = re.compile(rb'<meta name="rtdscan-report" content="([0-9a-f]{32})">')
 _HEAD_BYTES = 4_000
