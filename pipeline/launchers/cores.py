@@ -3,6 +3,9 @@
 import os
 from collections.abc import Sequence
 from heapq import heapreplace
+from pathlib import Path
+
+from rtdscan.pipeline.launchers.cgroups import cpu_limit, memory_limit
 
 WORKER_GB = 1.5
 """Memory that `workers: auto` reckons with for each worker process."""
@@ -17,11 +20,18 @@ WORTH_IT = 0.95
 """Share of the time at which fewer workers with more threads are chosen: the sizes are estimates."""
 
 
-def default_workers() -> int:
-    """Worker processes: a core each, as far as memory goes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return max(1, min(cores, int(memory / WORKER_GB)))
+def default_workers(root: Path = Path("/")) -> int:
+    """Worker processes: a core each, as far as memory goes; of both what the container may use, if this is one.
+
+    Args:
+        root: Where /proc and /sys are.
+    """
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cores_allowed, memory_allowed = cpu_limit(root), memory_limit(root)
+    cores = cores if cores_allowed is None else min(cores, cores_allowed)
+    memory = memory if memory_allowed is None else min(memory, memory_allowed)
+    return max(1, min(int(cores), int(memory / 2**30 / WORKER_GB)))
 
 
 def share_out(workers: int, sizes: Sequence[int]) -> tuple[int, int]:
