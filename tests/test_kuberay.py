@@ -59,6 +59,14 @@ def test_its_command_is_one_of_rtdscan(manifest: dict[str, Any]) -> None:
     assert config.ray.address == "auto"
 
 
+def test_the_image_is_built_by_its_user_from_files_that_it_may_write_to() -> None:
+    """Ray's images build as user ray; COPY gave root's files, in which pip could not build."""
+    text = (ROOT / "configs" / "kuberay.yaml").read_text(encoding="utf-8")
+    copies = [line for line in text.splitlines() if line.startswith("#   COPY ")]
+    assert copies
+    assert all(line.startswith("#   COPY --chown=ray:users ") for line in copies)
+
+
 def test_a_worker_pod_has_room_for_a_task_on_each_cpu(manifest: dict[str, Any]) -> None:
     cluster = manifest["spec"]["rayClusterSpec"]
     limits = cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]
