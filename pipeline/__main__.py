@@ -131,6 +131,7 @@ def _dispatch(argv: list[str]) -> int:
     program = cast(Program, importlib.import_module(PROGRAMS[name][0]))
     options: type[Section] | None = getattr(program, "CONFIG", None)
     args = _parser(name, program, options).parse_intermixed_args(own[1:])
+    _check_empty(name, args)
     if beam_args:
         _check_beam_arguments(name, beam_args, options)
     args.beam_args = beam_args
@@ -181,6 +182,13 @@ def _options_help(options: "type[Section]") -> str:
     if "beam" in options.model_fields:
         lines += ["", "everything after `--` goes to Beam, e.g. -- --temp_location=/tmp/x"]
     return "\n".join(lines)
+
+
+def _check_empty(program: str, args: argparse.Namespace) -> None:
+    """An empty path would be the working directory: `rtdscan scan data "$OUT"` with OUT unset."""
+    for name, value in vars(args).items():
+        if name != "set" and (value == "" or (isinstance(value, list) and "" in value)):
+            raise UserError(f"{name.upper()} is empty; is a variable unset? See `rtdscan {program} --help`")
 
 
 def _check_beam_arguments(name: str, beam_args: Sequence[str], options: "type[Section] | None") -> None:

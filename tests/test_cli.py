@@ -165,6 +165,38 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert (said.out, calls) == ("", [])
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("demo|", "OUTPUT"),
+        ("plan|", "INPUT"),
+        ("plan|a||b", "INPUT"),
+        ("scan|a|", "OUTPUT"),
+        ("scan||b", "INPUT"),
+        ("report|", "OUTPUT"),
+        ("report|a|--to=", "TO"),
+        ("gate|", "OUTPUT"),
+        ("accept|", "OUTPUT"),
+        ("clean|a|", "CLEANED"),
+        ("clean||b", "OUTPUT"),
+        ("review|", "OUTPUT"),
+        ("evaluate|", "LABELLED"),
+        ("evaluate|a|--plot|", "PLOT"),
+        ("calibrate|a|--output=", "OUTPUT"),
+        ("lexicon|a|", "PATHS"),
+        ("pretrain|a|", "MODEL"),
+    ],
+)
+def test_an_empty_path_is_not_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, name: str
+) -> None:
+    """`rtdscan scan data "$OUT"` with OUT unset wrote into the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split("|")) == 2
+    assert f"rtdscan: {name} is empty; is a variable unset? See `rtdscan " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_at_all_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     assert "usage: rtdscan PROGRAM" in capsys.readouterr().err
