@@ -18,8 +18,10 @@ from pydantic_core import PydanticUndefined
 
 from rtdscan.transforms.settings import Section
 
+# A key is one where a name ends (`encryption_key`, `key_2`) and what its name says: Beam has `enable_hot_key_logging`.
 # `kms_key` is the name of a key, not a key.
-_SECRET = r"passw|secret|token|credential|(?<!kms_)key|signature|(?<![a-z])sig(?![a-z])|connection_string"
+_KEY = r"(?:access|account|api|auth|private)[_.-]?key|(?<!kms_)keys?_?\d*(?![\w-])"
+_SECRET = rf"passw|secret|token|credential|{_KEY}|signature|(?<![a-z])sig(?![a-z])|connection_string"
 _COUNTS = ("batch_tokens", "document_tokens")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(rf"(?i)(?<=[?&])([^=&#\s]*(?:{_SECRET})[^=&#\s]*=)[^&#\s]+")

@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
@@ -327,7 +328,10 @@ def test_the_reference_table_has_a_row_for_each_option() -> None:
 
 # Secrets
 
-SECRET_NAMES = ["s3_secret_access_key", "password", "authToken", "API_KEY", "gcp_credentials", "session_token"]
+SECRET_NAMES = [
+    *("s3_secret_access_key", "password", "authToken", "API_KEY", "gcp_credentials", "session_token", "encryption_key"),
+    *("key", "account_key", "accessKeyId", "s3_access_key_id", "sas_key1", "private_key_pem", "signing_keys"),
+]
 secrets = st.from_regex(r"[A-Za-z0-9]{12,20}", fullmatch=True)
 
 
@@ -359,6 +363,19 @@ def test_what_is_no_secret_is_shown() -> None:
     }
     assert redacted(plain) == plain
     assert not is_secret("batch_tokens")
+
+
+def test_no_innocent_option_of_beam_is_refused_as_a_secret() -> None:
+    """`--enable_hot_key_logging` was, and `--allow_non_deterministic_key_coders`."""
+    parser = _BeamArgumentParser()
+    for cls in PipelineOptions.__subclasses__():
+        cls._add_argparse_args(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    assert {"--enable_hot_key_logging", "--allow_non_deterministic_key_coders", "--dataflow_kms_key"} <= flags
+    own = {"--azure_connection_string", "--s3_access_key_id", "--s3_secret_access_key", "--s3_session_token"}
+    assert {flag for flag in flags if is_secret(flag)} == own
+    for name in ("key_coders", "keyed_windows", "hot_key_logging", "kms_key", "keyspace", "primary_key_column"):
+        assert not is_secret(name), name
 
 
 def test_a_secret_in_an_error_is_not_shown(tmp_path: Path) -> None:
