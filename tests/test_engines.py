@@ -339,8 +339,16 @@ def test_a_gpu_that_was_asked_for_is_never_a_cpu(tiny_bundle: Path, monkeypatch:
     load_engine(bundle, engine="torch", precision="float32", threads=1, device="cpu").close()
 
 
-def test_torch_can_not_run_int8() -> None:
-    with pytest.raises(EngineError, match="engine torch: can't run int8; choose `precision` from bfloat16, float32"):
+def test_torch_can_not_run_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nowhere, so that it is wrong usage (status 2); if `auto` came to torch, another machine could."""
+    told = "engine torch: can't run int8; choose `precision` from bfloat16, float32"
+    with pytest.raises(UserError, match=told):
+        load_engine(load_bundle("default"), engine="torch", precision="int8", threads=1)
+    _pretend(monkeypatch, {"torch"}, bfloat16=True)
+    with pytest.raises(EngineError, match=told):
+        load_engine(load_bundle("default"), engine="auto", precision="int8", threads=1)
+    _pretend(monkeypatch, {"openvino"}, bfloat16=True)
+    with pytest.raises(UserError, match=told):  # before that it is not installed: to install it would not help
         load_engine(load_bundle("default"), engine="torch", precision="int8", threads=1)
 
 

@@ -86,13 +86,13 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision, device
     name = engine if engine != "auto" else _best_engine(device)
     if (name, device) == ("openvino", "cuda"):
         raise UserError("engine openvino: runs on CPUs only, but device is cuda; choose engine torch, or device cpu")
+    if engine != "auto" and precision != "auto" and precision not in SUPPORTED[name]:
+        raise UserError(_cant(name, precision))
     if not _installed(name):
         raise EngineError(f"engine {name}: the package {name} is not installed; install it or choose another `engine`")
     if precision != "auto":
         if precision not in SUPPORTED[name]:
-            raise EngineError(
-                f"engine {name}: can't run {precision}; choose `precision` from {', '.join(SUPPORTED[name])}"
-            )
+            raise EngineError(_cant(name, precision))
         if (name, precision) == ("openvino", "bfloat16") and not has_bfloat16():
             raise EngineError("engine openvino: this CPU has no bfloat16 instructions; choose precision float32")
         if precision == "int8" and not has_int8():
@@ -102,6 +102,10 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision, device
         return name, precision
     fast = has_bfloat16() or (name == "torch" and _runs_on(device) == "cuda")
     return name, "bfloat16" if fast else "float32"
+
+
+def _cant(engine: str, precision: str) -> str:
+    return f"engine {engine}: can't run {precision}; choose `precision` from {', '.join(SUPPORTED[engine])}"
 
 
 def load_engine(
