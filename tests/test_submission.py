@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import pytest
 from corpora import options, shards, write_corpus
 
@@ -86,6 +87,34 @@ def test_whoever_stops_waiting_stops_the_job(capsys: pytest.CaptureFixture[str])
         launcher._wait(running)
     assert running.cancelled == 1
     assert "cancelling the job" in capsys.readouterr().err
+
+
+class _Unavailable(grpc.RpcError):
+    """As gRPC tells it: what happened is in the text."""
+
+    def __str__(self) -> str:
+        return '<_InactiveRpcError\n\tstatus = StatusCode.UNAVAILABLE\n\tdetails = "failed to connect"\n>'
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(_Unavailable(), "failed to connect"), (NotImplementedError(), "NotImplementedError"), (OSError("gone"), "gone")],
+)
+def test_ctrl_c_ends_a_scan_whose_job_server_is_gone(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """gRPC's error took the place of the interrupt, so the end was a failed pipeline."""
+
+    class Running:
+        def wait_until_finish(self) -> None:
+            raise KeyboardInterrupt
+
+        def cancel(self) -> None:
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        launcher._wait(Running())
+    assert f"the job could not be cancelled, it may go on: {told}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wait", [True, False])

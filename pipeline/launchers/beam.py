@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -115,8 +115,11 @@ def _wait(running: Any) -> None:
 
 
 def _cancel(running: Any) -> None:
-    with suppress(RuntimeError, OSError, NotImplementedError):
+    """Cancel the job; where that can't be done, say so: it may go on, and be paid for."""
+    try:
         running.cancel()
+    except Exception as error:  # runners raise types of their own, and the service may be what has gone
+        print(f"rtdscan: warning: the job could not be cancelled, it may go on: {cause(error)}", file=sys.stderr)
 
 
 def _is_template(running: Any) -> bool:
