@@ -110,7 +110,7 @@ class Scorer:
         )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
-        """The same network with other settings; engine, precision, device and threads stay, and so does what was loaded."""
+        """The same network with other settings; engine, precision, device, threads stay, and what was loaded."""
         chosen = {name: getattr(self.settings, name) for name in ("engine", "precision", "device", "threads")}
         return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
 
