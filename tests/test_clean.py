@@ -24,11 +24,13 @@ from test_cleaning_rows import odd_table
 from workers import make_unit
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.cleaning.marks import marks_by_unit
 from rtdscan.transforms import storage
 from rtdscan.transforms.clean import clean_unit
 from rtdscan.transforms.cleaning.job import CleanJob
-from rtdscan.transforms.cleaning.rows import REASON, clean_table
+from rtdscan.transforms.cleaning.rows import MARKS, REASON, clean_table
 from rtdscan.transforms.cleaning.settings import CleanSettings
+from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.records import UnitResult
 
 LOCAL = "rtdscan.pipeline.launchers.local.run_local"
@@ -251,6 +253,24 @@ def test_only_units_whose_duplicates_changed_are_cleaned_again(own: Case, clean:
     assert told["units"]["cleaned"] == 2
     rejected = rows_of(own.cleaned / "rejected")
     assert "duplicate: 0.parquet row 0" in rejected[REASON].to_pylist()
+
+
+def test_duplicates_in_a_renamed_file_were_kept(own: Case, clean: Clean, tiny_bundle: Path) -> None:
+    options_ = ["keep=[keep, review, drop]", "duplicates.exact=true", "--json"]
+    first = clean(own.output, own.cleaned, *options_).json
+    assert first["reasons"]["duplicate"] > 10
+    (own.corpus / "a.parquet").rename(own.corpus / "aa.parquet")  # at the same place in the order
+    assert main(["scan", str(own.corpus), str(own.output), *options(tiny_bundle)]) == 0
+    again = clean(own.output, own.cleaned, *options_).json
+    assert again["reasons"] == first["reasons"]
+    told = rows_of(own.cleaned / "rejected")[REASON].to_pylist()
+    assert not [reason for reason in told if "duplicate: a.parquet" in reason]
+
+
+def test_marks_of_no_unit_are_refused() -> None:
+    marks = pa.Table.from_pylist([{"file": "gone.parquet", "row": 3}], schema=MARKS)
+    with pytest.raises(RtdscanError, match=r"names row 3 of gone\.parquet"):
+        list(marks_by_unit([make_unit("a.parquet", rows=4)], marks))
 
 
 def test_too_many_for_near_duplicates(case: Case, clean: Clean) -> None:

@@ -21,7 +21,7 @@ from rtdscan.transforms.cleaning.duplicates import HASHES
 from rtdscan.transforms.cleaning.files import DUPLICATES_FILE, KEY, read_fingerprint
 from rtdscan.transforms.cleaning.job import CLEANING_VERSION, CleanJob, hash_fingerprint, hashes_path
 from rtdscan.transforms.cleaning.rows import embeddings, find_marks, marks_table
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.records import WorkUnit
 
@@ -41,7 +41,10 @@ def write_duplicates(plan: CleanPlan, job: CleanJob) -> pa.Table:
     path = storage.join(job.output, DUPLICATES_FILE)
     hashed = [hash_fingerprint(job, stamp.digest) for stamp in plan.stamps]
     settings = job.settings.duplicates.model_dump(mode="json")
-    digest = digest_of({"version": CLEANING_VERSION, "hashes": digest_of({"all": hashed}), **settings})
+    # Fingerprints hold no names: a renamed file is scanned as it was, but its rows are other rows of the corpus.
+    places = [(unit.file.relative, unit.row_group, unit.first_row, unit.rows) for unit in plan.units]
+    of = {"hashes": digest_of({"all": hashed}), "places": digest_of({"all": places})}
+    digest = digest_of({"version": CLEANING_VERSION, **of, **settings})
     if read_fingerprint(path) == digest:
         with storage.open_read(path) as source:
             return pq.read_table(source).replace_schema_metadata(None)
@@ -54,7 +57,11 @@ def write_duplicates(plan: CleanPlan, job: CleanJob) -> pa.Table:
 
 
 def marks_by_unit(units: Sequence[WorkUnit], marks: pa.Table) -> Iterator[pa.Table]:
-    """The duplicates of each unit, in the order of the units."""
+    """The duplicates of each unit, in the order of the units.
+
+    Raises:
+        RtdscanError: There are some of other rows than these.
+    """
     files, rows = marks["file"].to_pylist(), marks["row"].to_pylist()
     at = 0
     for unit in units:
@@ -62,6 +69,8 @@ def marks_by_unit(units: Sequence[WorkUnit], marks: pa.Table) -> Iterator[pa.Tab
         while at < len(rows) and files[at] == unit.file.relative and unit.first_row <= rows[at] < end:
             at += 1
         yield marks.slice(first, at - first)
+    if at < len(rows):
+        raise RtdscanError(f"{DUPLICATES_FILE} names row {rows[at]} of {files[at]}, which is in no unit: delete it")
 
 
 def _find(units: Sequence[WorkUnit], job: CleanJob) -> pa.Table:
