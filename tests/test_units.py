@@ -1,3 +1,4 @@
+import datetime
 import os
 import pickle
 import random
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtdscan.pipeline.report.texts import _read_columns
 from rtdscan.transforms import storage, units
+from rtdscan.transforms.cleaning.files import read_rows
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
 from rtdscan.transforms.units import FileProblem, content_digest, plan_file, plan_units, read_footer, read_unit
 
@@ -253,6 +256,24 @@ def test_columns_keep_types_and_values(tmp_path):
     for name in CARRIED:
         assert whole.schema.field(name).type == table.schema.field(name).type, name
         assert whole[name].to_pylist() == table[name].to_pylist(), name
+
+
+def test_timestamps_of_spark_came_out_in_another_century(tmp_path):
+    # 9999-12-31 is 253,402,214,400 s after 1970: in nanoseconds more than 2**63, which began again in 1816.
+    when = [datetime.datetime(9999, 12, 31), None, datetime.datetime(1066, 10, 14, 9)]
+    table = pa.table({"text": ["a", "b", "c"], "when": pa.array(when, pa.timestamp("us"))})
+    entry = write(tmp_path / "a.parquet", table, use_deprecated_int96_timestamps=True)
+    assert pq.read_table(tmp_path / "a.parquet")["when"].cast(pa.timestamp("us"), safe=False).to_pylist() != when
+    (unit,) = plan(entry)
+    read = read_unit(unit, text="text", columns=("when",))
+    assert read["when"].to_pylist() == when
+    assert _read_columns(unit, ["when"])["when"].to_pylist() == when
+    digest = content_digest(read)
+    rows = read_rows(unit, text="text", digest=digest)
+    assert rows["when"].to_pylist() == when
+    footer = read_footer(entry.path).schema  # what attribute columns are planned by
+    types = {footer.field("when").type, read["when"].type, rows["when"].type, rows.schema.field("when").type}
+    assert types == {pa.timestamp("us")}
 
 
 def test_invalid_utf8_arrives_as_it_was_stored(tmp_path):

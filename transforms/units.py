@@ -58,6 +58,11 @@ _BATCH_ROWS = 1_024
 _BATCH_ROWS_UNKNOWN = 64
 
 
+INT96_UNIT = "us"
+"""Unit of what old writers, Spark among them, store as INT96: in nanoseconds, Arrow's default, only the years 1677 to
+2262 fit, and others come out wrong. Whoever opens a file of INPUT says so, lest its types differ."""
+
+
 class FileProblem(RtdscanError):
     """A file, or a unit of it, that can't be read; the others can. One line, names the file."""
 
@@ -91,7 +96,7 @@ def read_footer(path: str) -> Footer:
         metadata = pq.read_metadata(whole)
         if len(data) - metadata.serialized_size == 28:  # a signature; asked for such columns pyarrow aborts the process
             raise FileProblem(f"{where} has encrypted columns: decrypt it first")
-        schema = metadata.schema.to_arrow_schema()
+        schema = pq.ParquetFile(whole, metadata=metadata, coerce_int96_timestamp_unit=INT96_UNIT).schema_arrow
     return Footer(metadata, schema, blake2b(data, digest_size=16).hexdigest())
 
 
@@ -229,7 +234,8 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
 
 def _open(source: Any, text: str) -> pq.ParquetFile:
     """Open a file for streaming. Checksums are checked where the writer left some."""
-    options = {"pre_buffer": False, "buffer_size": MIB, "page_checksum_verification": True}
+    options: dict[str, Any] = {"pre_buffer": False, "buffer_size": MIB, "page_checksum_verification": True}
+    options["coerce_int96_timestamp_unit"] = INT96_UNIT
     file = pq.ParquetFile(source, **options)
     found = find_column(file.schema_arrow, text)
     if found is None or not pa.types.is_dictionary(found.type):

@@ -14,7 +14,7 @@ from rtdscan.transforms.columns import find_column
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.records import InputFile, WorkUnit
 from rtdscan.transforms.shards import read_stamp
-from rtdscan.transforms.units import FileProblem, content_digest, read_footer, read_unit
+from rtdscan.transforms.units import INT96_UNIT, FileProblem, content_digest, read_footer, read_unit
 
 SLICE_BYTES = 1 << 16
 """Of a long text this much is decoded at a time."""
@@ -128,7 +128,8 @@ def _as_it_is(file: InputFile) -> InputFile:
 def _read_columns(unit: WorkUnit, names: Sequence[str]) -> pa.Table:
     parts, at, end = [], 0, unit.skip + unit.rows
     with storage.open_read(unit.file.path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER_BYTES)
+        options = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": INT96_UNIT}
+        file = pq.ParquetFile(source, **options)
         for batch in file.iter_batches(row_groups=[unit.row_group], columns=list(names), use_threads=False):
             first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
             at += batch.num_rows

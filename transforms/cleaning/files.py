@@ -18,7 +18,7 @@ from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.shards import Stamp, read_shard, read_stamp
-from rtdscan.transforms.units import MIB, FileProblem, content_digest
+from rtdscan.transforms.units import INT96_UNIT, MIB, FileProblem, content_digest
 
 KEY = b"rtdscan.clean"
 """Key of the footer's metadata under which a file's stamp lies, as JSON; all other metadata are the input's."""
@@ -70,7 +70,13 @@ def read_rows(unit: WorkUnit, *, text: str, digest: str) -> pa.Table:
     if storage.stat(unit.file.path) != (unit.file.size, unit.file.version):
         raise FileProblem(f"{name} has changed since the scan: scan again, then clean")
     with _told(f"{name}, row group {unit.row_group}"), storage.open_read(unit.file.path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True)
+        file = pq.ParquetFile(
+            source,
+            pre_buffer=False,
+            buffer_size=MIB,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit=INT96_UNIT,
+        )
         at, end, batches = 0, unit.skip + unit.rows, []
         for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[unit.row_group], use_threads=False):
             first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
