@@ -58,6 +58,27 @@ def test_what_is_not_valid_stays(value: str) -> None:
     assert found(f"It is {value} here", "email", "ssn", "iban", "card", "cn_id") == []
 
 
+MARKS = [
+    "'§'",
+    '"§"', "*§*", "**§**", "_§_", "`§`", "|§|", "{§}", "=§&", "/§/", "#§", "~§", "-§", "...§", "...§...", "§--he",
+    "§-", "§/x", "§;§", "|§|§|",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_addresses_beside_marks_were_missed(marks: str) -> None:
+    for address in ("bob@example.com", "o'brien.x+tag@mail.example.co.uk"):
+        assert found(marks.replace("§", address), "email") == [("email", address)] * marks.count("§")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["jürgen@example.de", "ju\u0308rgen@example.de", "bob@münchen.de", "ivan@пример.рф", "žofie.k@example.cz"],
+)
+def test_addresses_with_other_letters_were_masked_in_part(address: str) -> None:
+    assert found(f"It is {address}, or", "email") == [("email", address)]
+
+
 def test_only_what_is_asked_for() -> None:
     text = "bob@example.org, 078-05-1120"
     assert found(text, "email") == [("email", "bob@example.org")]
@@ -97,7 +118,23 @@ def test_check_digits_worked_out_by_hand() -> None:
 
 @pytest.mark.timeout(60)  # a second or two; in quadratic time it would be minutes
 @pytest.mark.parametrize(
-    "unit", ["a", "1", "1 ", "a@", "DE89 ", "a.b-", "4111 ", "x@a.", "078-05-", "+1 650-253-0000 "], ids=repr
+    "unit",
+    [
+        "a",
+        "1",
+        "1 ",
+        "a@",
+        "DE89 ",
+        "a.b-",
+        "4111 ",
+        "x@a.",
+        "078-05-",
+        "+1 650-253-0000 ",
+        "a." * 32 + "@",
+        "a=",
+        "a.a.a@" + ("a-" * 30 + "a.") * 8,
+    ],
+    ids=lambda unit: repr(unit[:12]),
 )
 def test_hostile_texts_come_to_an_end(unit: str) -> None:
     text = unit * (100_000 // len(unit))

@@ -14,14 +14,18 @@ from typing import Any
 from rtdscan.transforms.cleaning.settings import PersonalKind
 from rtdscan.transforms.errors import UserError
 
-_LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LETTERS = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u0370-\u052f\u1e00-\u1fff"
+"""Latin, Greek and Cyrillic with their marks: scripts with spaces, so that an address ends where its letters do."""
+
+_LOCAL = rf"[{_LETTERS}0-9!#$%&'*+/=?^_`{{|}}~.-]"
+_LABEL = rf"[{_LETTERS}0-9](?:[{_LETTERS}0-9-]{{0,61}}[{_LETTERS}0-9])?"
 
 _EMAIL = re.compile(
-    rf"(?<!{_LOCAL})(?=[A-Za-z0-9]){_LOCAL}{{1,64}}@(?:{_LABEL}\.){{1,8}}(?:xn--[A-Za-z0-9-]{{1,59}}|[A-Za-z]{{2,63}})"
-    r"(?![A-Za-z0-9-])"
+    rf"(?<![{_LETTERS}0-9])[{_LETTERS}0-9]{_LOCAL}{{0,63}}@(?:{_LABEL}\.){{1,8}}"
+    rf"(?:xn--[A-Za-z0-9-]{{1,59}}|[{_LETTERS}]{{2,63}})(?![{_LETTERS}0-9])"
 )
-"""WHATWG HTML, "valid e-mail address", with a top-level domain of letters; lengths of RFC 5321, section 4.5.3.1."""
+"""WHATWG HTML, "valid e-mail address", with a top-level domain of letters and with letters as in RFC 6531; lengths of
+RFC 5321, section 4.5.3.1. It begins with a letter or a digit: marks before that quote, list or emphasise it."""
 
 _SSN = re.compile(r"(?<![0-9A-Za-z-])(?!000|666|9)[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9A-Za-z-])")
 """US Social Security numbers with dashes or spaces; areas 000, 666 and 9xx, group 00 and serial 0000 are never given
