@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,46 @@ def test_types_that_scans_carry_along() -> None:
     ):  # fmt: skip
         assert kept(text, table) == [True, False], text
     assert kept("day == '2020-06-01'", table) == [True, True]
+
+
+# Beyond 2**24 float32 and beyond 2**53 float64 has no place for every whole number.
+LARGE = pa.table(
+    {
+        "small": pa.array([5, 20_000_001, None], pa.int32()),
+        "views": pa.array([-1, 2**53 + 1, 2**63 - 1], pa.int64()),
+        "u": pa.array([1, 2**63 + 5, 2**64 - 1], pa.uint64()),
+        "of": pa.array([1, 2**63 + 5, 2**64 - 1], pa.uint64()).dictionary_encode(),
+        "score": pa.array([0.5, 1e8, None], pa.float32()),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    {
+        "small > 1e6": [False, True, False], "small in [5, 1e6]": [True, False, False],
+        "views > 0.5": [False, True, True],
+        "views * 2 > 5": [False, True, True], "-views < 0": [False, True, True], "views > score": [False, True, False],
+        "u != 1": [False, True, True], "u > -1": [True, True, True], "u < -1": [False] * 3, "of == u": [True] * 3,
+        "u == 9223372036854775813": [False, True, False], "u == 9223372036854775814": [False] * 3,
+        "u in [1, 18446744073709551615]": [True, False, True], "u > views": [True, True, True],
+        "u <= 18446744073709551614": [True, True, False], "u > 0.5": [True, True, True],
+        "u / 2 > 1": [False, True, True],
+        "views == 9007199254740993": [False, True, False], "views < 9223372036854775808": [True] * 3,
+        f"views < 1{'0' * 400}": [True] * 3, f"views < -1{'0' * 400}": [False] * 3,
+        f"score < 1{'0' * 400}": [True, True, False],
+        "score < 9007199254740993": [True, True, False], "9223372036854775808 > 1": [True] * 3,
+    }.items(),
+)  # fmt: skip
+def test_ordinary_whole_numbers_crashed(text: str, expected: list[bool]) -> None:
+    assert kept(text, LARGE) == expected
+
+
+def test_what_arrow_cannot_compute_is_told_in_one_line() -> None:
+    table = pa.table({"text": pa.array([b"\xff"]).cast(pa.string(), safe=False)})
+    wrong = pc.field("text").cast(pa.int64()) > 1
+    with pytest.raises(UserError, match=r"^keep: 'text > 1' can't be told of these rows: [^\n]+$"):
+        mask_of(wrong, table, text="text > 1")
 
 
 WRONG = {

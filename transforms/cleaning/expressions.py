@@ -8,9 +8,11 @@ dividing by 0 gives inf or nan, which fail every comparison that they should.
 
 import ast
 import difflib
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, NoReturn
 
 import pyarrow as pa
@@ -22,6 +24,9 @@ from rtdscan.transforms.errors import UserError
 
 MOST_NODES = 2_000
 """Arrow goes through an expression by recursion."""
+
+_WHOLE = pa.decimal128(38, 0)
+"""Holds int64 and uint64 alike."""
 
 Kind = Literal["number", "text", "truth", "time", "null", "other"]
 
@@ -48,7 +53,7 @@ class Term:
     Attributes:
         value: The Arrow expression.
         kind: Of its values.
-        type: Its Arrow type where that matters (times); None otherwise.
+        type: Its Arrow type where that matters (times, whole numbers); None otherwise.
         constant: The Python value of a constant; None otherwise.
     """
 
@@ -56,6 +61,12 @@ class Term:
     kind: Kind
     type: pa.DataType | None = None
     constant: Any = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number as it stands, of a column or written so."""
+        is_column = self.type is not None and pa.types.is_integer(self.type)
+        return self.kind == "number" and (is_column or isinstance(self.constant, int))
 
 
 def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep") -> Any:
@@ -91,17 +102,25 @@ def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep") -> A
     return found.value
 
 
-def mask_of(expression: Any, table: pa.Table) -> pa.BooleanArray:
+def mask_of(expression: Any, table: pa.Table, *, text: str = "", name: str = "keep") -> pa.BooleanArray:
     """Which rows an expression is true for; false where it is null.
 
     Args:
         expression: From `compile_expression`.
         table: N rows.
+        text, name: The expression as it was written and of which option, for messages.
 
     Returns:
         N booleans without nulls.
+
+    Raises:
+        UserError: Arrow can't compute it of these rows.
     """
-    found = ds.dataset(table).scanner(columns={"is": expression}, use_threads=False).to_table()["is"]
+    try:
+        found = ds.dataset(table).scanner(columns={"is": expression}, use_threads=False).to_table()["is"]
+    except pa.ArrowException as error:
+        told = " ".join(str(error).split())[:300]
+        raise UserError(f"{name}: {(text or str(expression))[:80]!r} can't be told of these rows: {told}") from error
     return pc.fill_null(found, False).combine_chunks()
 
 
@@ -137,9 +156,8 @@ class _Compiler:
         if isinstance(value, bool):
             return Term(pc.scalar(value), "truth", constant=value)
         if isinstance(value, int | float):
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                value = float(value)
-            return Term(pc.scalar(value), "number", constant=value)
+            small = isinstance(value, float) or _fits(value)
+            return Term(pc.scalar(value if small else _float(value)), "number", constant=value)
         if isinstance(value, str):
             return Term(pc.scalar(pa.scalar(value, pa.string())), "text", constant=value)
         self.refuse(node, "is not understood; there are numbers, texts, True, False and None")
@@ -191,7 +209,7 @@ class _Compiler:
             return number
         if number.constant is not None:
             return self._constant(-number.constant, node)
-        return Term(pc.negate(number.value.cast(pa.float64())), "number")
+        return Term(pc.negate(_floating(number)), "number")
 
     def _number(self, node: ast.expr) -> Term:
         term = self.term(node)
@@ -204,7 +222,7 @@ class _Compiler:
         if function is None:
             advice = "; write and, or" if isinstance(node.op, ast.BitAnd | ast.BitOr) else "; there are + - * /"
             self.refuse(node, f"is not understood{advice}")
-        left, right = (self._number(side).value.cast(pa.float64()) for side in (node.left, node.right))
+        left, right = (_floating(self._number(side)) for side in (node.left, node.right))
         return Term(function(left, right), "number")
 
     def _compare(self, node: ast.Compare) -> Term:
@@ -254,7 +272,7 @@ class _Compiler:
                 self.refuse(node, f"can't be compared: it is {term.type}")
         if one.kind != other.kind:
             self.refuse(node, f"compares {_said(one.kind)} with {_said(other.kind)}")
-        return one, other
+        return _like_numbers(one, other) if one.kind == "number" else (one, other)
 
     def _time(self, node: ast.expr, term: Term, type_: Any) -> Term:
         try:
@@ -267,11 +285,48 @@ class _Compiler:
         return Term(pc.scalar(scalar), "time", type_)
 
 
+def _like_numbers(one: Term, other: Term) -> tuple[Term, Term]:
+    """Two numbers in a type that both have and in which Arrow compares them: left to itself it casts whole numbers to
+    a type in which some have no place, and fails. Whole numbers are compared exactly."""
+    if not (one.whole and other.whole):
+        return Term(_floating(one), "number"), Term(_floating(other), "number")
+    if any(
+        term.type == pa.uint64() or (term.constant is not None and not _fits(term.constant)) for term in (one, other)
+    ):
+        return Term(_decimal(one), "number"), Term(_decimal(other), "number")
+    return one, other
+
+
+def _floating(term: Term) -> Any:
+    """A number as float64, whole ones rounded where they have more than 53 bits."""
+    if term.constant is not None:
+        return pc.scalar(_float(term.constant))
+    return term.value.cast(options=pc.CastOptions.unsafe(pa.float64()))
+
+
+def _decimal(term: Term) -> Any:
+    """A whole number exactly; constants beyond all columns stay beyond them."""
+    if term.constant is None:
+        return term.value.cast(_WHOLE)
+    return pc.scalar(pa.scalar(Decimal(min(max(term.constant, -(10**30)), 10**30)), _WHOLE))
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _fits(value: int) -> bool:
+    return -(2**63) <= value < 2**63
+
+
 def _column_term(value: Any, type_: pa.DataType) -> Term:
     if pa.types.is_dictionary(type_):
         return _column_term(value.cast(type_.value_type), type_.value_type)
     if pa.types.is_integer(type_):
-        return Term(value, "number")
+        return Term(value, "number", type_)
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_):  # Arrow compares neither float16 nor decimals
         return Term(value.cast(pa.float64()), "number")
     if is_string_like(type_):

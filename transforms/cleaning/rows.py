@@ -110,7 +110,7 @@ def refuse_reason(schema: pa.Schema, *, where: str) -> None:
 def selected(attributes: pa.Table, settings: CleanSettings) -> pa.BooleanArray:
     """Which rows `keep` chooses, duplicates not looked at."""
     if isinstance(settings.keep, str):
-        return mask_of(compile_expression(settings.keep, attributes.schema), attributes)
+        return mask_of(compile_expression(settings.keep, attributes.schema), attributes, text=settings.keep)
     return pc.is_in(attributes["decision"], value_set=pa.array(settings.keep, pa.string())).combine_chunks()
 
 
