@@ -79,6 +79,14 @@ def test_addresses_with_other_letters_were_masked_in_part(address: str) -> None:
     assert found(f"It is {address}, or", "email") == [("email", address)]
 
 
+@pytest.mark.parametrize(
+    "text", ["Paid in 2024 4111 1111 1111 1111 by Visa", "Smith,4111 1111 1111 1111,12/27", "No-4111 1111 1111 1111.",
+             "no.4111 1111 1111 1111", "1 12 123 1234 1234 4111 1111 1111 1111 12"],
+)  # fmt: skip
+def test_cards_after_a_number_or_a_mark_were_missed(text: str) -> None:
+    assert found(text, "card") == [("card", "4111 1111 1111 1111")]
+
+
 def test_only_what_is_asked_for() -> None:
     text = "bob@example.org, 078-05-1120"
     assert found(text, "email") == [("email", "bob@example.org")]
