@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_suggest import WORDS
 
 from rtdscan.transforms.cleaning.duplicates import (
     CENTER_FROM,
@@ -24,6 +25,8 @@ from rtdscan.transforms.cleaning.rows import REASON, clean_table, reason_kind
 from rtdscan.transforms.cleaning.settings import CleanSettings
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.records import SPAN
+from rtdscan.transforms.settings import SuggestSettings
+from rtdscan.transforms.suggest import Suggester
 
 Span = tuple[int, int, float, list[str]]
 """Start, end, score, suggestions; the first of these has a probability of .9, the others less."""
@@ -247,11 +250,19 @@ def test_confident_spans_with_a_suggestion_are_replaced() -> None:
     assert both == "I received [MASK] letter [MASK] him."
 
 
-def test_a_suggestion_takes_over_capitals() -> None:
-    assert edited("Teh", [(0, 3, 1.0, ["the"])], spans={"replace": True})[0] == "The"
-    assert edited("TEH", [(0, 3, 1.0, ["the"])], spans={"replace": True})[0] == "THE"
-    assert edited("teh", [(0, 3, 1.0, ["The"])], spans={"replace": True})[0] == "The"
+def test_what_stands_for_damage_got_the_capitals_of_the_damage() -> None:
+    # Suggestions are stored in the case of what was written; the case of what machines leave says nothing.
+    for written, meant in {"Ã©tÃ©": "été", "&Ouml;l": "Öl", "TEH": "THE", "Teh": "The"}.items():
+        (found,) = Suggester(WORDS, SuggestSettings()).suggest([(written, 0, len(written))])
+        assert found[0].text == meant
+        assert edited(written, [(0, len(written), 1.0, [meant])], spans={"replace": True})[0] == meant
     assert edited("the", [(0, 3, 1.0, ["the"])], spans={"replace": True}) == ("the", [])
+
+
+def test_spans_without_suggestions_crashed_where_any_suggestion_is_sure() -> None:
+    options: dict[str, Any] = {"replace": True, "replace_above": 0.5, "replace_sure": 0}
+    assert edited(spans=options)[0] == "I received the letter form him."
+    assert edited(spans={**options, "action": "mask"})[0] == "I received the letter [MASK] him."
 
 
 def test_personal_data_win_over_spans() -> None:

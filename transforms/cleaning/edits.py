@@ -119,24 +119,16 @@ def _as_type(texts: pa.Array, type_: pa.DataType) -> pa.Array:
 def _span_edits(text: str, spans: Sequence[Mapping[str, Any]], settings: SpanSettings) -> Iterator[Edit]:
     for span in spans:
         start, end, score = span["start"], span["end"], span["score"]
+        after = next(iter(span["suggestions"] or ()), None)  # in the case of what it stands for, see `candidates.like`
         sure = next(iter(span.get("probabilities") or ()), 0.0)
-        if settings.replace and score >= settings.replace_above and sure >= settings.replace_sure:
-            after = _in_case_of(text[start:end], span["suggestions"][0])
+        wanted = settings.replace and score >= settings.replace_above and sure >= settings.replace_sure
+        if wanted and after is not None:
             if after != text[start:end]:
                 yield Edit(start, end, after, "replace")
         elif settings.action == "mask" and score >= settings.above:
             yield Edit(start, end, settings.mask, "mask")
         elif settings.action == "remove" and score >= settings.above:
             yield Edit(*_with_space(text, start, end), "", "remove")
-
-
-def _in_case_of(before: str, suggestion: str) -> str:
-    """The suggestion, which an uncased model gives in small letters, with capitals where the text has them."""
-    if suggestion != suggestion.lower():
-        return suggestion
-    if len(before) > 1 and before.isupper():
-        return suggestion.upper()
-    return suggestion[:1].upper() + suggestion[1:] if before[:1].isupper() else suggestion
 
 
 def _with_space(text: str, start: int, end: int) -> tuple[int, int]:
