@@ -50,7 +50,7 @@ def everything(catalogue: Catalogue) -> list[dict[str, Any]]:
     rows = []
     for shard in catalogue.shards:
         found = pq.read_table(Path(catalogue.output) / shard.path, partitioning=None)
-        rows += [{"file": shard.file, **row} for row in found.to_pylist()]
+        rows += [{"file": shard.file, FILE: shard.file, **row} for row in found.to_pylist()]
     assert len({row["file"] for row in rows}) == 4
     assert len(catalogue.shards) >= 8
     assert {row["status"] for row in rows} == {"ok", "null", "empty"}
@@ -148,6 +148,52 @@ def test_values_and_columns_are_offered(catalogue: Catalogue) -> None:
         catalogue.page(Query(order="score; drop"), offset=0, limit=1)
     odd = Query(column="source", value="' or 1=1 --")
     assert catalogue.count(odd) == 0
+
+
+@pytest.fixture(scope="module")
+def namesakes(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Catalogue:
+    """A scan whose carried columns are called like attributes, in capitals, and like what DuckDB adds."""
+    folder = tmp_path_factory.mktemp("namesakes")
+    (folder / "corpus").mkdir()
+    for at, name in enumerate(("b.parquet", "a.parquet")):  # the order of files is not that of their numbers
+        rows = table(at * 20, 20).append_column("file", pa.array([f"g{n % 2}" for n in range(20)]))
+        for column in ("filename", "path", "Path_", "file_index", "Score", "STATUS", "score_1", "Row"):
+            rows = rows.append_column(column, pa.array([f"{column} {n % 3}" for n in range(20)]))
+        pq.write_table(rows, folder / "corpus" / name)
+    carried = "[Score, file, filename, path, Path_, file_index, STATUS, score_1, Row, source]"
+    sets = options(tiny_bundle, f"output.columns={carried}", "thresholds.flag=0.4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtdscan.pipeline.launchers.local.run_local", run_here)
+        assert main(["scan", str(folder / "corpus"), str(folder / "out"), *sets]) == 0
+    return Catalogue(str(folder / "out"))
+
+
+def test_a_carried_column_called_filename_or_like_an_attribute_showed_other_values(namesakes: Catalogue) -> None:
+    assert len({shard.file for shard in namesakes.shards}) == 2 < len(namesakes.shards)
+    inside = {
+        shard.path: pq.read_table(Path(namesakes.output) / shard.path, partitioning=None) for shard in namesakes.shards
+    }
+    expected = [(s.file, row) for s in namesakes.shards for row in inside[s.path].to_pylist()]
+    for order in namesakes.orders():
+        found = namesakes.page(Query(order=order, descending=False), offset=0, limit=100)
+        place = [(row.shard.file, row.row) for row in found]
+        if order == CORPUS:
+            assert place == [(file, row["row"]) for file, row in expected]
+        else:  # those with equal values in the order of the corpus
+            known = sorted((one for one in expected if one[1][order] is not None), key=lambda one: one[1][order])
+            assert place[: len(known)] == [(file, row["row"]) for file, row in known], order
+        shown = {(row.shard.file, row.row): (row.status, row.score) for row in found}
+        assert shown == {(file, row["row"]): (row["status"], row["score"]) for file, row in expected}
+    for name in namesakes.columns[1:]:
+        told = [str(row[name]) for _, row in expected]
+        assert sorted(namesakes.values(name)) == sorted(set(told))
+        assert namesakes.count(Query(column=name, value=told[0])) == told.count(told[0]), name
+    assert namesakes.values(FILE) == ["a.parquet", "b.parquet"]
+    assert [label for label, _ in namesakes.filters()][:2] == ["input file", "id"]
+    keys = frozenset((file, row["row"]) for file, row in expected[::3])
+    assert namesakes.count(Query(among=keys)) == len(keys)
+    assert namesakes.count(Query(low=0.2)) == sum((row["score"] or 0) >= 0.2 for _, row in expected)
+    assert namesakes.count(Query(status="empty")) == [row["status"] for _, row in expected].count("empty")
 
 
 def test_what_is_no_finished_scan_is_refused(tmp_path: Path, scanned: tuple[Path, Path]) -> None:

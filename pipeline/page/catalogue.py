@@ -1,4 +1,8 @@
-"""Attribute rows by filter, order and page: DuckDB over the shards, which reads the columns and row groups it needs."""
+"""Attribute rows by filter, order and page: DuckDB over the shards, which reads the columns and row groups it needs.
+
+DuckDB tells neither `score` from `Score` nor a carried column from its own `filename`, so queries call columns by their
+place in the shards: c0, c1, …
+"""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -14,10 +18,10 @@ from rtdscan.pipeline.report.folder import Finished, Shard, read_columns, read_f
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError, UserError
 
-FILE = "file"
-"""The input file, as a column to filter by."""
+FILE = "\0file"
+"""The input file, as a column to filter by; no carried column is called so."""
 
-CORPUS = "corpus"
+CORPUS = "\0corpus"
 """The order of the corpus."""
 
 MEASURES = {"score": "score", "max_score": "worst word", "n_flagged": "flagged words", "n_words": "length"}
@@ -32,8 +36,8 @@ _OWN = {
     "tokens",
 }  # fmt: skip
 
-_IN_PLACE = 'order by file_index, "row"'
-"""The order of the corpus; without it DuckDB keeps the order of files and rows only where it joins nothing."""
+_PLACE = "p.number"
+"""Place of a row's shard in the corpus; DuckDB itself keeps the order of files only where it joins nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class Catalogue:
             with storage.open_read(storage.join(self.output, self.shards[0].path)) as source:
                 types = {field.name: field.type for field in pq.read_schema(source)}
             names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
+        self._alias = {name: f"c{at}" for at, name in enumerate(types)}
         self.columns: tuple[str, ...] = (FILE, *names)
         self.has_id = "id" in types
 
@@ -148,6 +153,11 @@ class Catalogue:
         """Column -> what to call an order by it."""
         return {CORPUS: "place in the corpus", **MEASURES, **{name: name for name in self.columns if name != FILE}}
 
+    def filters(self) -> list[tuple[str, str]]:
+        """Columns to filter by, each after what to call it."""
+        file = "input file" if "file" in self.columns else "file"
+        return [(file if name == FILE else name, name) for name in self.columns]
+
     def count(self, query: Query) -> int:
         """Documents that a query finds."""
         query = replace(query, order=CORPUS, descending=True)
@@ -163,22 +173,20 @@ class Catalogue:
         shards = self._shards(query)
         if query.order == CORPUS and not query.narrow:  # only the shards that hold the page
             shards, offset = _around(shards, offset, limit)
-        return self._rows(query, shards, f"{_order(query, self.columns)} limit {int(limit)} offset {int(offset)}")
+        return self._rows(query, shards, f"limit {int(limit)} offset {int(offset)}")
 
     def inside(self, query: Query, shards: Sequence[Shard]) -> list[Row]:
         """All documents of a query in some shards, in the order of the corpus."""
         wanted = {shard.path for shard in self._shards(query)}
         chosen = [shard for shard in shards if shard.path in wanted]
-        return self._rows(query, chosen, _IN_PLACE) if chosen else []
+        return self._rows(replace(query, order=CORPUS), chosen)
 
     def values(self, column: str) -> list[str]:
         """Values of a column, the most frequent first."""
         if column == FILE:
             return list(dict.fromkeys(shard.file for shard in self.shards))[:VALUES]
-        name = _quoted(column, self.columns)
-        found = self._fetch(
-            f"{name}::varchar, count(*)", Query(), self.shards, f"group by 1 order by 2 desc, 1 limit {VALUES}"
-        )
+        what = f"{self._named(column)}::varchar, count(*)"
+        found = self._fetch(what, Query(), self.shards, f"group by 1 order by 2 desc, 1 limit {VALUES}")
         return [value for value, _ in found if value is not None]
 
     def attributes(self, shard: Shard, row: int) -> dict[str, Any]:
@@ -208,8 +216,23 @@ class Catalogue:
             shards = [shard for shard in shards if shard.file in files]
         return shards
 
-    def _rows(self, query: Query, shards: Sequence[Shard], end: str) -> list[Row]:
-        what = ", ".join(["filename", "id::varchar" if self.has_id else "null", *(f'"{name}"' for name in _SHOWN)])
+    def _named(self, name: str, more: Iterable[str] = ()) -> str:
+        """What a query calls a carried column, or one of some more."""
+        known = (*more, *self.columns[1:])
+        if name not in known:
+            raise UserError(f"There is no column {name!r} in this scan; there are {', '.join(known)}.")
+        return self._alias[name]
+
+    def _rows(self, query: Query, shards: Sequence[Shard], end: str = "") -> list[Row]:
+        if not shards:
+            return []
+        id_ = f"{self._alias['id']}::varchar" if self.has_id else "null"
+        what = ", ".join(["s.path", id_, *(self._alias[name] for name in _SHOWN)])
+        order = f"{_PLACE}, {self._alias['row']}"
+        if query.order != CORPUS:
+            name = self._named(query.order, MEASURES)
+            order = f"{name} {'desc' if query.descending else 'asc'} nulls last, {order}"
+        end = f"order by {order} {end}"
         return [
             Row(self._paths[path], row, id_, status, decision, score, worst, flagged, words)
             for path, id_, row, status, decision, score, worst, flagged, words in self._fetch(what, query, shards, end)
@@ -223,8 +246,16 @@ class Catalogue:
         cursor = self._database.cursor()
         try:
             where, values = self._where(query, cursor)
-            source = "read_parquet(?, filename = true, hive_partitioning = false)"
-            asked = cursor.execute(f"select {what} from {source} as s {where} {end}", [paths, *values])
+            if _PLACE in end:
+                numbered = {"path": [f"{root}/{shard.path}" for shard in shards], "number": range(len(shards))}
+                cursor.register("places", pa.table(numbered))
+                where = f"join places as p on p.path = s.path {where}"
+            own = "path"
+            while own in {name.lower() for name in self._alias}:
+                own += "_"
+            source = f"read_parquet(?, filename = '{own}', hive_partitioning = false)"
+            names = ", ".join([*self._alias.values(), "path"])
+            asked = cursor.execute(f"select {what} from {source} as s({names}) {where} {end}", [paths, *values])
             rows: list[tuple[Any, ...]] = asked.fetchall()
             return rows
         except duckdb.Error as error:
@@ -237,22 +268,21 @@ class Catalogue:
         terms: list[str] = []
         values: list[Any] = []
         if query.low > 0 or query.high < 1:
-            terms.append("score between ?::float and ?::float")
+            terms.append(f"{self._alias['score']} between ?::float and ?::float")
             values += [query.low, query.high]
         for name, value in (("status", query.status), ("decision", query.decision)):
             if value:
-                terms.append(f"{name} = ?")
+                terms.append(f"{self._alias[name]} = ?")
                 values.append(value)
         if query.column not in (None, FILE) and query.value:
-            terms.append(f"{_quoted(query.column or '', self.columns)}::varchar = ?")
+            terms.append(f"{self._named(query.column or '')}::varchar = ?")
             values.append(query.value)
         for named, keys, kind in (("among", query.among, "semi"), ("except_", query.except_, "anti")):
             if keys is not None:
                 cursor.register(f"{named}_keys", self._keys(keys))
                 negated = "not " if kind == "anti" else ""
-                terms.append(
-                    f'{negated}exists (select 1 from {named}_keys as k where k.path = s.filename and k."row" = s."row")'
-                )
+                same = f'k.path = s.path and k."row" = s.{self._alias["row"]}'
+                terms.append(f"{negated}exists (select 1 from {named}_keys as k where {same})")
         return ("where " + " and ".join(terms) if terms else ""), values
 
     def _keys(self, keys: Iterable[tuple[str, int]]) -> pa.Table:
@@ -269,13 +299,6 @@ class Catalogue:
         return pa.table({"path": pa.array(paths, pa.string()), "row": pa.array(rows, pa.int64())})
 
 
-def _order(query: Query, columns: Sequence[str]) -> str:
-    if query.order == CORPUS:
-        return _IN_PLACE
-    name = _quoted(query.order, (*MEASURES, *columns[1:]))
-    return f'order by {name} {"desc" if query.descending else "asc"} nulls last, filename, "row"'
-
-
 def _around(shards: Sequence[Shard], offset: int, limit: int) -> tuple[list[Shard], int]:
     """The shards that hold rows offset to offset + limit, and the offset within them."""
     first, kept, skipped = 0, [], 0
@@ -286,13 +309,6 @@ def _around(shards: Sequence[Shard], offset: int, limit: int) -> tuple[list[Shar
             kept.append(shard)
         first += shard.rows
     return kept, offset - skipped
-
-
-def _quoted(name: str, known: Sequence[str]) -> str:
-    if name not in known:
-        raise UserError(f"There is no column {name!r} in this scan; there are {', '.join(known)}.")
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 def _escaped(path: str) -> str:

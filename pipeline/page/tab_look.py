@@ -77,7 +77,7 @@ class LookTab:
                 self.decision = gr.Dropdown(decisions, value=ANY, label="Decision", elem_id="decision", **small)
                 self.verdicts = gr.Dropdown(list(VERDICTS), value=ANY, label="Verdicts", elem_id="verdicts", **small)
                 self.column = gr.Dropdown(
-                    [ANY, *catalogue.columns], value=ANY, label="Column", elem_id="column", **small
+                    [(ANY, ANY), *catalogue.filters()], value=ANY, label="Column", elem_id="column", **small
                 )
                 self.value = gr.Dropdown(
                     [], value=None, label="is", allow_custom_value=True, elem_id="value", interactive=True, **small
