@@ -5,8 +5,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +24,9 @@ from rtdscan.pipeline.report.folder import read_finished
 from rtdscan.pipeline.report.page import visible
 from rtdscan.pipeline.report.texts import LongText
 from rtdscan.pipeline.report.visible import SIGNS, pieces
+from rtdscan.pipeline.report.writing import check_by
+from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.tally import NULL
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -398,6 +403,39 @@ def test_a_library_that_is_missing_fails_no_scan(
     assert not (output / "report.html").exists()
     assert main(["report", str(output)]) == 2
     assert "pip install matplotlib" in capsys.readouterr().err
+
+
+def test_columns_of_some_types_ended_a_finished_scan(tmp_path: Path, tiny_bundle: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    columns = {
+        "half": (pa.float16(), [0.5, 0.5, None], {"0.5": 2, NULL: 1}),
+        "id16": (pa.uuid(), [bytes(15) + b"\x07", None, None], {f"{UUID(int=7)}": 1, NULL: 2}),
+        "doc": (pa.json_(), ['{"a": 1}', None, '{"a": 1}'], {'{"a": 1}': 2, NULL: 1}),
+        "view": (pa.string_view(), ["", None, "a view that is longer than twelve bytes"],
+                 {"": 1, NULL: 1, "a view that is longer than twelve bytes": 1}),
+        "price": (pa.decimal32(5, 2), [Decimal("1.20"), None, None], {"1.20": 1, NULL: 2}),
+        "when": (pa.timestamp("ns"), [1001, None, None], {"1970-01-01 00:00:00.000001": 1, NULL: 2}),
+        "took": (pa.duration("ns"), [1000, None, None], {"0:00:00.000001": 1, NULL: 2}),
+        "at": (pa.time64("ns"), [1001, None, None], {"00:00:00.000001": 1, NULL: 2}),
+    }  # fmt: skip
+    given_ = pa.table({"key": [1, 2, 3], "text": ["A text.", "Another text.", None]})
+    for name, (type_, values, _) in columns.items():
+        given_ = given_.append_column(name, pa.array(values, type_))
+    pq.write_table(given_, corpus / "a.parquet")
+    by = f"report.by=[{', '.join(columns)}]"
+    assert scan(corpus, tmp_path / "out", tiny_bundle, by, "output.columns=[half, id16]") == 0
+    finished = read_finished(str(tmp_path / "out"))
+    found = rows.read_rows(finished, texts.Input(finished), by=list(columns)).groups
+    assert {name: {value: group.rows for value, group in found[name].items()} for name in found} == {
+        name: expected for name, (_, _, expected) in columns.items()
+    }
+
+
+def test_a_column_of_tensors_is_told_before_the_scan() -> None:
+    tensors = pa.schema({"text": pa.string(), "x": pa.fixed_shape_tensor(pa.float32(), [2])})
+    with pytest.raises(UserError, match="single values"):
+        check_by(["x"], tensors, text="text")
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,30 @@ def _encoded(values: Any, *, name: str) -> tuple[list[str], NDArray[np.int64]]:
         column = pa.concat_arrays(column.chunks)
     if isinstance(column, pa.DictionaryArray):
         column = column.cast(column.type.value_type)
+    type_ = column.type
+    if isinstance(column, pa.ExtensionArray):  # UUIDs, JSON
+        column = column.storage
     if pa.types.is_nested(column.type):
-        raise UserError(f"report.by: column {name} is {column.type}; expected single values")
-    encoded = column.dictionary_encode(null_encoding="encode")
-    names = [NULL if value is None else str(value)[:200] for value in encoded.dictionary.to_pylist()]
+        raise UserError(f"report.by: column {name} is {type_}; expected single values")
+    encoded = _encodable(column).dictionary_encode(null_encoding="encode")
+    values = encoded.dictionary
+    if isinstance(type_, pa.BaseExtensionType) and values.type == type_.storage_type:
+        values = pa.ExtensionArray.from_storage(type_, values)  # which prints a UUID as one
+    names = [NULL if value is None else str(value)[:200] for value in values.to_pylist()]
     return names, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _encodable(column: pa.Array) -> pa.Array:
+    """The same values in a type that Arrow can encode, with its nulls, and Python can hold."""
+    type_ = column.type
+    if pa.types.is_float16(type_):
+        return column.cast(pa.float32())
+    if pa.types.is_decimal32(type_) or pa.types.is_decimal64(type_):
+        return column.cast(pa.decimal128(type_.precision, type_.scale))
+    if pa.types.is_string_view(type_) or pa.types.is_binary_view(type_):
+        return column.cast(pa.large_string() if pa.types.is_string_view(type_) else pa.large_binary())
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return column.cast(pa.timestamp("us", type_.tz), safe=False)
+    if pa.types.is_duration(type_) and type_.unit == "ns":
+        return column.cast(pa.duration("us"), safe=False)
+    return column.cast(pa.time64("us"), safe=False) if type_ == pa.time64("ns") else column

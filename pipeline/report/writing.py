@@ -77,7 +77,7 @@ def check_by(by: Sequence[str], schema: pa.Schema, *, text: str) -> None:
         type_ = get_column(schema, name, where="report.by: INPUT").type
         if name == text:
             raise UserError(f"report.by: {name} is the text column; name columns with few values")
-        if pa.types.is_nested(type_):
+        if pa.types.is_nested(type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_):
             raise UserError(f"report.by: column {name} is {type_}; name columns of single values")
 
 
