@@ -9,6 +9,16 @@ HELP = "Scan the sample corpus that ships inside (English prose, some of it with
 CONFIG = ScanConfig
 OUTPUT = "demo-output"
 
+OWN = {
+    "input": {"id": "id", "text": "text"},
+    "log": {"text": True},
+    "unit": {"text_mb": 0.1},
+    "output": {"columns": ["source"]},
+    "report": {"by": ["source"]},
+    "suggest": {"in_context": True},
+}
+"""Options that differ from a scan's defaults; files and --set win over them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """[OUTPUT]."""
@@ -28,14 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.summary import print_summary
 
     corpus = str(Path(rtdscan.transforms.__file__).parent / "data" / "demo")
-    own = ["input.id=id", "input.text=text", "log.text=true", "unit.text_mb=0.1"]
-    own += ["output.columns=[source]", "report.by=[source]", "suggest.in_context=true"]
-    config = load_config(ScanConfig, files=args.config, sets=[*own, *args.set])
+    config = load_config(ScanConfig, files=args.config, sets=args.set, base=OWN)
     summary = scan([corpus], args.output, config=config, beam_args=args.beam_args)
     with after_work():
         if args.json:
             print_json(summary.to_json())
-            return 0
+            return summary.exit_status
         console = Console()
         print_summary(summary, console)
         print_report(args.output)
@@ -43,4 +51,4 @@ def run(args: argparse.Namespace) -> int:
         console.print(f'look at it:  python -c "{look}"', markup=False, highlight=False, soft_wrap=True)
         yours = "scan yours:  rtdscan scan FOLDER-OF-PARQUET OUTPUT"
         console.print(yours, markup=False, highlight=False, soft_wrap=True)
-    return 0
+    return summary.exit_status

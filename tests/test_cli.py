@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -261,6 +261,28 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
         assert child.wait(timeout=60) == 1
+
+
+def test_the_demo_passed_over_config_and_failed_gates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs: list[ScanConfig] = []
+
+    def scan(inputs: list[str], output: str, *, config: ScanConfig, **_: object) -> SimpleNamespace:
+        configs.append(config)
+        return SimpleNamespace(exit_status=3, to_json=dict)
+
+    monkeypatch.setattr("rtdscan.pipeline.scanning.scan", scan)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("unit: {text_mb: 2}\nsuggest: {in_context: false}\nreport: {text: false}\n")
+    given = ["--config", str(mine), "--set", "output.columns=[id]"]
+    assert cli.main(["demo", str(tmp_path / "out"), "--json", *given]) == 3
+    assert cli.main(["demo", str(tmp_path / "out"), "--json"]) == 3
+    capsys.readouterr()
+    ours, own = configs
+    assert (ours.unit.text_mb, ours.suggest.in_context, ours.output.columns) == (2, False, ("id",))
+    assert (own.unit.text_mb, own.suggest.in_context, own.output.columns) == (0.1, True, ("source",))
+    assert (ours.report.by, ours.report.text, ours.input.id, own.report.by) == (("source",), False, "id", ("source",))
 
 
 def test_the_process_exits_with_the_status() -> None:
