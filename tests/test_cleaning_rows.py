@@ -277,6 +277,15 @@ def test_personal_data_win_over_spans() -> None:
     ]
 
 
+def test_replacements_were_quoted_where_no_text_may_be() -> None:
+    _, changes = edited(spans={"replace": True, "action": "mask"}, changes={"text": False})
+    assert changes == [
+        (2, 10, None, None, "replace"),
+        (11, 14, None, "[MASK]", "mask"),
+        (22, 26, None, "[MASK]", "mask"),
+    ]
+
+
 def test_rejected_rows_are_not_edited() -> None:
     scored = attributes(2, decisions=["drop", "keep"])
     found = clean_table(texts("a@b.org", "c@d.org"), scored, settings(personal={"kinds": ["email"]}))

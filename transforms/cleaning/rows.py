@@ -34,7 +34,7 @@ CHANGES = pa.schema(
         pa.field("start", pa.int64(), metadata={"description": "first character, in the text as it was"}),
         pa.field("end", pa.int64(), metadata={"description": "character after the last"}),
         pa.field("before", pa.string(), metadata={"description": "what stood there; null with changes.text false"}),
-        pa.field("after", pa.string(), metadata={"description": "what stands there now"}),
+        pa.field("after", pa.string(), metadata={"description": "what stands there now; null likewise if replaced"}),
         pa.field("kind", pa.string(), metadata={"description": "mask | remove | replace | kind of personal data"}),
     ]
 )
@@ -256,6 +256,8 @@ def _edited(
 
 
 def _change(file: str, row: int, text: str, edit: Edit, settings: CleanSettings) -> dict[str, Any]:
-    before = text[edit.start : edit.end].encode("utf-8", "replace").decode() if settings.changes.text else None
-    fields = {"start": edit.start, "end": edit.end, "after": edit.after, "kind": edit.kind}
+    quoted = settings.changes.text
+    before = text[edit.start : edit.end].encode("utf-8", "replace").decode() if quoted else None
+    after = edit.after if quoted or edit.kind != "replace" else None  # a suggestion tells what stood there
+    fields = {"start": edit.start, "end": edit.end, "after": after, "kind": edit.kind}
     return {"file": file, "row": row, "before": before, **fields}

@@ -72,7 +72,9 @@ class PersonalSettings(Section):
 class ChangeSettings(Section):
     """What is listed of each change."""
 
-    text: bool = Field(True, description="changes/ quotes what stood there before; false: places and kinds only")
+    text: bool = Field(
+        True, description="changes/ quotes what stood there and replacements; false: places and kinds only"
+    )
 
 
 class CleanSettings(Section):
