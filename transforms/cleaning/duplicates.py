@@ -40,6 +40,9 @@ _RANDOM = np.random.default_rng(20261121)
 _FACTOR_H, _SHIFT_H = (_RANDOM.integers(0, 2**64, HASHES, np.uint64) | np.uint64(1) for _ in range(2))
 _FACTOR_3 = _RANDOM.integers(0, 2**64, 3, np.uint64) | np.uint64(1)
 
+ROUNDING = 1e-3
+"""How far the cosine of two vectors of float16 is from that of the vectors: of two equal ones it may be .9995."""
+
 CENTER_FROM = 100
 """Rows from which on embeddings are centred: of few rows each is a large part of the mean, so that what is left of two
 equal ones may point anywhere."""
@@ -188,7 +191,7 @@ def similar_rows(
 
     Args:
         vectors_ND: Embeddings in corpus order; NaN where there is none: such a row is never a duplicate.
-        threshold: Cosine.
+        threshold: Cosine, which ROUNDING may bring a pair below.
         center: Subtract the mean first, given CENTER_FROM rows or more.
         sketch_NH, overlap: Sketches of the texts, and the least share of them that such a pair has in common; not
             looked at where overlap is 0.
@@ -196,6 +199,7 @@ def similar_rows(
     Returns:
         Each with the first row that it is like. Every row that is not marked is unlike all unmarked ones before it.
     """
+    threshold -= ROUNDING
     n, dims = vectors_ND.shape
     many = int((~np.isnan(vectors_ND[:, 0])).sum()) >= CENTER_FROM if n else False
     unit_ND = centered(vectors_ND) if center and many else unit(vectors_ND)
