@@ -17,11 +17,12 @@ pytest.importorskip("duckdb", reason="duckdb is not installed")
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.page import documents as documents_module
 from rtdscan.pipeline.page import search as search_module
-from rtdscan.pipeline.page.catalogue import CORPUS, FILE, MEASURES, Catalogue, Query
+from rtdscan.pipeline.page.catalogue import CORPUS, FILE, MEASURES, Catalogue, Query, Row
 from rtdscan.pipeline.page.documents import Documents
 from rtdscan.pipeline.page.judging import Verdicts
 from rtdscan.pipeline.page.looking import Looking, View, Wanted
 from rtdscan.pipeline.page.search import Found, search
+from rtdscan.pipeline.report.folder import Shard
 from rtdscan.pipeline.report.texts import Input
 from rtdscan.transforms.errors import UserError
 
@@ -148,6 +149,19 @@ def test_values_and_columns_are_offered(catalogue: Catalogue) -> None:
         catalogue.page(Query(order="score; drop"), offset=0, limit=1)
     odd = Query(column="source", value="' or 1=1 --")
     assert catalogue.count(odd) == 0
+
+
+@pytest.mark.parametrize("whole", [b"", b"\xff"], ids=["UTF-8", "other bytes"])
+def test_words_with_a_dotted_capital_i_were_not_found(whole: bytes) -> None:
+    shard = Shard("attributes/a", "a.parquet", 0, 5, 2, 10, 0)
+    rows = [Row(shard, 5 + at, None, "ok", "keep", 0.1, 0.1, 0, 3) for at in range(3)]
+    stored = ["İİİ we saw İstanbul".encode(), b"we saw ISTANBUL", b"nothing" + whole]
+    for words in ("İstanbul", "istanbul", "İSTANBUL", "SAW İ"):
+        held = search_module._holding(rows, pa.array(stored, pa.large_binary()), words)
+        assert [row.row for row in held] == [5, 6]
+        assert [row.snippet for row in held] == [text.decode() for text in stored[:2]]
+    assert search_module._snippet("İİİ we saw İstanbul" + "." * 99, "İstanbul").startswith("İİİ we saw İstanbul...")
+    assert not search_module._holding(rows, pa.array(stored, pa.large_binary()), "saw \ud800")
 
 
 @pytest.fixture(scope="module")
