@@ -21,7 +21,7 @@ from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.report import folder, rows, texts, words
 from rtdscan.pipeline.report.excerpts import make_excerpts
 from rtdscan.pipeline.report.folder import read_finished
-from rtdscan.pipeline.report.page import visible
+from rtdscan.pipeline.report.page import _duration, visible
 from rtdscan.pipeline.report.texts import LongText
 from rtdscan.pipeline.report.visible import SIGNS, pieces
 from rtdscan.pipeline.report.writing import check_by
@@ -471,6 +471,11 @@ def test_an_empty_scan_has_a_report(tmp_path: Path, tiny_bundle: Path) -> None:
     pq.write_table(pa.table({"key": [1, 2], "text": pa.array([None, ""], pa.string())}), corpus / "a.parquet")
     assert scan(corpus, tmp_path / "out", tiny_bundle) == 0
     assert "0 words in 0 documents" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_hour_has_sixty_minutes() -> None:
+    told = {7190: "2 h 0 min", 7160: "1 h 59 min", 5400: "1 h 30 min", 3_600_000: "1,000 h 0 min", 89: "89 s"}
+    assert {seconds: _duration(seconds).replace("\u202f", " ") for seconds in told} == told
 
 
 def test_shards_are_chosen_by_their_names() -> None:

@@ -1,6 +1,5 @@
 """The HTML: one file, no script, nothing from a network. What comes from the corpus goes through `visible`."""
 
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -151,7 +150,8 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f}\u202fs"
     if seconds < 5400:
         return f"{seconds / 60:.0f}\u202fmin"
-    return f"{math.floor(seconds / 3600):,}\u202fh {seconds % 3600 / 60:.0f}\u202fmin"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,}\u202fh {minutes}\u202fmin"
 
 
 def _day(when: str | datetime) -> str:
