@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import unicodedata
 from collections import Counter
 from decimal import Decimal
@@ -403,6 +404,25 @@ def test_a_library_that_is_missing_fails_no_scan(
     assert not (output / "report.html").exists()
     assert main(["report", str(output)]) == 2
     assert "pip install matplotlib" in capsys.readouterr().err
+
+
+def test_a_column_that_is_nowhere_was_passed_over(
+    tmp_path: Path, scanned: tuple[Path, Path], capsys: pytest.CaptureFixture
+) -> None:
+    output = scanned[1]
+    page = tmp_path / "page.html"
+    command = ["report", str(output), "--to", str(page), "--set"]
+    assert main([*command, "report.by=[nope]"]) == 2
+    assert "report.by: INPUT" in capsys.readouterr().err
+    assert not page.exists()
+    assert main([*command, "report.by=[decision, source]"]) == 0  # of the attributes; of INPUT
+    shutil.copytree(output, tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    run["root"] = str(tmp_path / "gone")
+    (tmp_path / "out" / "run.json").write_text(json.dumps(run))
+    command[1] = str(tmp_path / "out")
+    assert main([*command, "report.by=[nope]"]) == 0  # who can tell? The page says so
+    assert "nope" in page.read_text(encoding="utf-8")
 
 
 def test_columns_of_some_types_ended_a_finished_scan(tmp_path: Path, tiny_bundle: Path) -> None:

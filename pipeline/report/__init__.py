@@ -35,10 +35,12 @@ def run(args: argparse.Namespace) -> int:
     """Write it, say where."""
     from rtdscan.pipeline.output import read_run
     from rtdscan.pipeline.printing import after_work, print_json
-    from rtdscan.pipeline.report.writing import report_path, write_report
+    from rtdscan.pipeline.report.folder import read_finished
+    from rtdscan.pipeline.report.writing import check_finished, report_path, write_report
 
     recorded = {} if args.config else {"report": read_run(args.output)["config"].get("report", {})}
     config = load_config(ScanConfig, files=args.config, sets=args.set, base=recorded)
+    check_finished(read_finished(args.output), config.report.by)
     path = args.to or report_path(args.output)
     written = write_report(args.output, config.report, path=path)
     with after_work():

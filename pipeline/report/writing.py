@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from rtdscan.pipeline.config import ReportSettings
 from rtdscan.pipeline.output import BASELINE, REPORT
-from rtdscan.pipeline.report.folder import Finished, read_finished
+from rtdscan.pipeline.report.folder import Finished, read_columns, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.units import read_footer
 
 _MARK = re.compile(rb'<meta name="rtdscan-report" content="([0-9a-f]{32})">')
 _HEAD_BYTES = 4_000
@@ -79,6 +80,24 @@ def check_by(by: Sequence[str], schema: pa.Schema, *, text: str) -> None:
             raise UserError(f"report.by: {name} is the text column; name columns with few values")
         if pa.types.is_nested(type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_):
             raise UserError(f"report.by: column {name} is {type_}; name columns of single values")
+
+
+def check_finished(finished: Finished, by: Sequence[str]) -> None:
+    """The same for a scan that has finished, as far as its INPUT is still there: columns may be carried along, too.
+
+    Raises:
+        UserError: As `check_by`.
+    """
+    shard = next(finished.shards(), None)
+    if shard is None:
+        return
+    carried = read_columns(finished.output, shard, by).column_names
+    lacking = [name for name in by if name not in carried and name not in finished.tally.by]
+    try:
+        schema = read_footer(storage.join(finished.run["root"], shard.file)).schema
+    except RtdscanError:  # the page says which columns it lacks
+        return
+    check_by(lacking, schema, text=finished.run["text"])
 
 
 def refresh_report(output: str) -> None:
