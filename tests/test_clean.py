@@ -200,6 +200,27 @@ def test_a_corpus_without_rows(tmp_path: Path, tiny_bundle: Path, clean: Clean) 
     assert (told["rows"], told["kept"], told["rejected"], told["finished"]) == (0, 0, 0, True)
 
 
+def test_wrong_options_passed_where_there_are_no_rows(tmp_path: Path, tiny_bundle: Path, clean: Clean) -> None:
+    (tmp_path / "corpus").mkdir()
+    empty = pa.schema({"key": pa.int64(), "text": pa.string(), "doc": pa.struct({"lang": pa.string()})}).empty_table()
+    pq.write_table(empty, tmp_path / "corpus" / "a.parquet")
+    sets = ["--set", "output.columns=[doc.lang]", "--set", "output.embedding=none"]
+    assert main(["scan", str(tmp_path / "corpus"), str(tmp_path / "out"), *options(tiny_bundle), *sets]) == 0
+    output, cleaned = tmp_path / "out", tmp_path / "cleaned"
+    for wrong, told in {
+        "scoer < 1": "did you mean score",
+        "score <": "is no expression",
+        "id == 'a'": "a text",
+    }.items():
+        ran = clean(output, cleaned, "--keep", wrong)
+        assert ran.status == 2
+        assert told in ran.told
+    assert "needs embeddings" in clean(output, cleaned, "duplicates.near=0.9").told
+    assert not cleaned.exists()
+    keep = "score < 1 and id == 5 and col('doc.lang') == 'de'"
+    assert clean(output, cleaned, "--keep", keep, "--json").json["finished"]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Duplicates
 

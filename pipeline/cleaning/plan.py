@@ -15,8 +15,10 @@ from rtdscan.transforms.cleaning.expressions import compile_expression
 from rtdscan.transforms.cleaning.personal import check_personal
 from rtdscan.transforms.cleaning.rows import refuse_reason
 from rtdscan.transforms.cleaning.settings import CleanSettings
+from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
-from rtdscan.transforms.records import InputFile, WorkUnit
+from rtdscan.transforms.records import InputFile, WorkUnit, attribute_schema
+from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
 from rtdscan.transforms.units import Footer, read_footer
 
@@ -65,6 +67,8 @@ def make_plan(output: str, settings: CleanSettings) -> CleanPlan:
         refuse_reason(footer.schema, where=storage.printable(entries[name].path))
     if shards:
         _check_settings(settings, _schema(storage.join(output, shards[0].path)))
+    elif footers:  # nothing will be done, yet what is wrong today is wrong on the day there are rows
+        _check_settings(settings, _implied_schema(finished.run, next(iter(footers.values())).schema))
     units = [
         _unit(shard, stamp, entries[shard.file], footers[shard.file])
         for shard, stamp in zip(shards, stamps, strict=True)
@@ -151,6 +155,18 @@ def _check_settings(settings: CleanSettings, attributes: pa.Schema) -> None:
             " scan again with float16"
         )
     check_personal(settings.personal.kinds, phone_region=settings.personal.phone_region)
+
+
+def _implied_schema(run: dict[str, Any], schema: pa.Schema) -> pa.Schema:
+    """The schema that the attributes of such an INPUT would have."""
+    chosen = OutputSettings.model_validate(run["config"]["output"])
+    columns = [get_column(schema, name, where="INPUT") for name in chosen.columns]
+    return attribute_schema(
+        chosen,
+        dims=1,
+        id_type=get_column(schema, run["id"], where="INPUT").type if run["id"] else None,
+        carried=tuple(pa.field(column.name, column.type) for column in columns),
+    )
 
 
 def _schema(path: str) -> pa.Schema:
