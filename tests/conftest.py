@@ -18,7 +18,7 @@ from apache_beam.transforms import userstate
 from tiny import make_tiny_bundle
 
 # How long an example takes says more about the machine than about the code; pytest's own time-out ends what hangs.
-hypothesis.settings.register_profile("rtdscan", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("rtdscan", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)  # pytest --hypothesis-profile=long
 hypothesis.settings.load_profile("rtdscan")
 

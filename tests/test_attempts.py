@@ -160,13 +160,13 @@ def test_a_note_of_a_name_that_is_not_utf_8(job: Job) -> None:
     assert attempts.begin(job, unit) == Attempt(unit.shard, deaths=1, unexplained=1)
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.binary() | anything.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_note(data: bytes) -> None:
     assert parse_note(data, UNIT) == Attempt(UNIT.shard)
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.fixed_dictionaries({name: anything | st.just(UNIT.shard) for name in asdict(Attempt("a"))}))
 def test_fields_of_any_kind_are_read_as_far_as_they_make_sense(fields: dict[str, object]) -> None:
     found = parse_note(json.dumps(fields | {"unit": UNIT.shard}).encode(), UNIT)

@@ -912,7 +912,7 @@ def test_status_1_of_a_process(tmp_path: Path, tiny_bundle: Path, output: Path) 
     folder.mkdir()
     pq.write_table(table(0, 5), folder / "a.parquet")
     (folder / "b.parquet").write_bytes(b"not Parquet at all")
-    ran = process(tiny_bundle, folder, output)
+    ran = process(tiny_bundle, folder, output, "engine=openvino")
     assert ran.status == 1
     assert f"{folder}/b.parquet is not Parquet; all that could be read is done" in ran.told
     assert ", 1 worker " in ran.out

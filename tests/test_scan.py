@@ -352,10 +352,11 @@ def test_several_inputs_share_a_root(tmp_path: Path, tiny_bundle: Path) -> None:
 
 
 def test_as_a_user_with_all_cores(corpus: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    """Real child processes give the bytes that one process gives."""
+    """Real child processes give the bytes that one process gives. On openvino, whose workers start in half the time."""
+    sets = ("engine=openvino", "output.columns=[source]")
     command = [sys.executable, "-m", "rtdscan.pipeline", "scan", str(corpus), str(tmp_path / "out")]
     done = subprocess.run(
-        [*command, *options(tiny_bundle, "workers=2", "output.columns=[source]")],
+        [*command, *options(tiny_bundle, "workers=2", *sets)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -364,7 +365,7 @@ def test_as_a_user_with_all_cores(corpus: Path, tmp_path: Path, tiny_bundle: Pat
     assert "82 (" in done.stdout
     assert ", 2 workers " in done.stdout
     assert done.stderr == ""
-    scan(corpus, tmp_path / "here", tiny_bundle, "output.columns=[source]")
+    scan(corpus, tmp_path / "here", tiny_bundle, *sets)
     assert shards(tmp_path / "out") == shards(tmp_path / "here")
     workers = set(pq.read_table(tmp_path / "out" / "manifest.parquet")["worker"].to_pylist())
     assert len(workers) == 2
