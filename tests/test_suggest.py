@@ -139,6 +139,8 @@ def test_the_best_comes_first_and_few_are_given() -> None:
         ("recieved  hous,", "received  house,"),  # word by word, what lies between stays
         ("be for", "before"),
         ("the the", "the"),
+        ("(be for,", "(before,"),  # these marks were lost
+        ("“the the”", "“the”"),
         ("(hous", "(house"),
         ("“hous”", "“house”"),
     ],

@@ -104,35 +104,11 @@ class Suggester:
         Returns:
             At most `top_k` suggestions each, the most probable first, none below `least`.
         """
-        spots = [[(text, *spot) for spot in _words_in(text, start, end)] for text, start, end in places]
-        ranked = iter(self._ranked([spot for those in spots for spot in those]))
-        return [
-            self._of_span(place, [(spot, next(ranked)) for spot in those])
-            for place, those in zip(places, spots, strict=True)
-        ]
-
-    def _of_span(
-        self, place: tuple[str, int, int], found: Sequence[tuple[tuple[str, int, int], list[Suggestion]]]
-    ) -> list[Suggestion]:
-        """From suggestions for the words of a span (after those for all of them together, if there are several)."""
-        text, start, end = place
-        if not found:
-            meant = None if any(map(str.isspace, text[start:end])) else mended(text[start:end])
-            return [Suggestion(meant, MENDED)][: self.settings.top_k] if meant else []
-        if len(found) == 1:
-            (_, first, last), ones = found[0]
-            told = [Suggestion(text[start:first] + one.text + text[last:end], one.probability) for one in ones]
-        else:
-            told = [one for _, ones in found[:1] for one in ones]
-            combined, p, at = "", 1.0, start
-            twice = len({text[first:last].lower() for (_, first, last), _ in found[1:]}) == 1
-            for (_, first, last), ones in () if twice else found[1:]:
-                if ones and ones[0].probability > 0.5:
-                    combined, p, at = combined + text[at:first] + ones[0].text, p * ones[0].probability, last
-            if at > start:
-                told.append(Suggestion(combined + text[at:end], p))
-                told.sort(key=lambda one: -one.probability)
-        return [one for one in told if one.probability >= self.settings.least][: self.settings.top_k]
+        spans = [_Span.of(*place) for place in places]
+        ranked = iter(self._ranked([spot for span in spans for spot in span.spots]))
+        told = (span.told([next(ranked) for _ in span.spots]) for span in spans)
+        least, most = self.settings.least, self.settings.top_k
+        return [[one for one in those if one.probability >= least][:most] for those in told]
 
     def in_place(self, places: Sequence[tuple[str, int, int]]) -> list[Case]:
         """Words, as (text, start, end), whose best candidates by letters were read in their places by both networks."""
@@ -170,6 +146,67 @@ class Suggester:
         return _sorted(found, p_C)
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A span of a text.
+
+    Attributes:
+        text, start, end: Where it stands.
+        words: Where its words stand, without marks around them. None where anything else stands among them: `&nbsp;`,
+            `{{cite}}`, `x1` or half of a character are damage, not slips.
+    """
+
+    text: str
+    start: int
+    end: int
+    words: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(text: str, start: int, end: int) -> "_Span":
+        """Find the words."""
+        written = text[start:end]
+        if not _AMONG_WORDS.issuperset(_WORD.sub("", written)) or residues(written):
+            return _Span(text, start, end, ())
+        return _Span(text, start, end, tuple((start + m.start(), start + m.end()) for m in _WORD.finditer(written)))
+
+    @property
+    def spots(self) -> list[tuple[str, int, int]]:
+        """What suggestions are looked for: each word, and several of them together."""
+        together = ((self.words[0][0], self.words[-1][1]),) if len(self.words) > 1 else ()
+        return [(self.text, first, last) for first, last in (*self.words, *together)]
+
+    def told(self, ranked: Sequence[Sequence[Suggestion]]) -> list[Suggestion]:
+        """Suggestions for the span from those for its spots, the most probable first."""
+        if not self.words:
+            return self._mended()
+        first, last = self.words[0][0], self.words[-1][1]
+        whole = [
+            Suggestion(self.text[self.start : first] + one.text + self.text[last : self.end], one.probability)
+            for one in ranked[-1]
+        ]
+        if len(self.words) > 1:
+            whole += self._one_by_one(ranked[:-1])
+        return sorted(whole, key=lambda one: -one.probability)
+
+    def _one_by_one(self, ranked: Sequence[Sequence[Suggestion]]) -> list[Suggestion]:
+        """The span with each word that more likely than not is wrong replaced; not where all are the same word."""
+        if len({self.text[first:last].lower() for first, last in self.words}) == 1:
+            return []
+        written, probability, at = "", 1.0, self.start
+        for (first, last), ones in zip(self.words, ranked, strict=True):
+            if ones and ones[0].probability > 0.5:
+                written += self.text[at:first] + ones[0].text
+                probability *= ones[0].probability
+                at = last
+        return [Suggestion(written + self.text[at : self.end], probability)] if at > self.start else []
+
+    def _mended(self) -> list[Suggestion]:
+        """What an escape stands for."""
+        written = self.text[self.start : self.end]
+        meant = None if any(map(str.isspace, written)) else mended(written)
+        return [Suggestion(meant, MENDED)] if meant else []
+
+
 def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggester: Suggester) -> pa.ListArray:
     """Fill `suggestions` and `probabilities` of a column of spans (`records.SPAN`); `text_of` gives a row's text."""
     flat = spans.flatten()
@@ -199,17 +236,6 @@ def _places(
             last, text = row, text_of(row)
         low = max(0, start - 2 * AROUND)
         yield text[low : end + 2 * AROUND], start - low, end - low
-
-
-def _words_in(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Where the words of a span stand, without marks around them; before several of them all of them together.
-
-    None where anything else stands among them: `&nbsp;`, `{{cite}}`, `x1` or half of a character are damage, not slips.
-    """
-    if not _AMONG_WORDS.issuperset(_WORD.sub("", text[start:end])) or residues(text[start:end]):
-        return []
-    spots = [(start + m.start(), start + m.end()) for m in _WORD.finditer(text[start:end])]
-    return spots if len(spots) < 2 else [(spots[0][0], spots[-1][1]), *spots]
 
 
 def _sorted(found: Sequence[Near], p_C: NDArray[np.float64]) -> list[tuple[Near, float]]:
