@@ -161,7 +161,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     texts = [" ".join([words[at % 12]] * (10 + at % 15)) for at in range(120)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=40)
     config = tiny_config(
-        steps=180, log_every=30, dropout=0.0, optimiser={"lr": 0.005, "warmup": 10}, precision="float32",
+        steps=135, log_every=27, dropout=0.0, optimiser={"lr": 0.005, "warmup": 10}, precision="float32",
         corruption={"kinds": {"letters": 1}},
     )  # fmt: skip
     pretrain([str(tmp_path / "a.parquet")], str(tmp_path / "model"), config)

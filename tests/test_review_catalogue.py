@@ -95,7 +95,7 @@ def drawn(seed: int, everything: list[dict[str, Any]]) -> Query:
 def test_it_agrees_with_the_rows(catalogue: Catalogue, everything: list[dict[str, Any]]) -> None:
     """Its in-memory twin, on random queries and pages; orders by a column with ties are compared by the column."""
     found = 0
-    for seed in range(60):
+    for seed in range(30):
         query = drawn(seed, everything)
         expected = [row for row in everything if fits(row, query)]
         assert catalogue.count(query) == len(expected), query
@@ -110,7 +110,7 @@ def test_it_agrees_with_the_rows(catalogue: Catalogue, everything: list[dict[str
             ordered = sorted(known, reverse=query.descending)
             assert [getattr(row, query.order) for row in rows] == [*ordered, *[None] * (len(expected) - len(known))]
         found += bool(expected)
-    assert found > 20
+    assert found > 10
 
 
 def test_the_order_of_the_corpus_outlives_a_join(catalogue: Catalogue, everything: list[dict[str, Any]]) -> None:
