@@ -107,7 +107,15 @@ def test_softmax_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("written", "meant", "expected"),
-    [("Teh", "the", "The"), ("TEH", "the", "THE"), ("teh", "the", "the"), ("im", "i'm", "I'm"), ("I", "in", "In")],
+    [
+        ("Teh", "the", "The"),
+        ("TEH", "the", "THE"),
+        ("teh", "the", "the"),
+        ("im", "i'm", "I'm"),
+        ("I", "in", "In"),
+        ("iwas", "i was", "I was"),
+        ("Andi", "and i", "And I"),
+    ],
 )
 def test_case_is_that_of_what_was_written(written: str, meant: str, expected: str) -> None:
     assert like(written, meant) == expected

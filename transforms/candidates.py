@@ -133,6 +133,5 @@ def like(written: str, meant: str) -> str:
     """`meant` in the case of `written`: small, Capital, ALL CAPITALS; the English "I" always large."""
     if len(written) > 1 and written.isupper():
         return meant.upper()
-    if written[:1].isupper():
-        return meant[:1].upper() + meant[1:]
-    return "I" + meant[1:] if meant == "i" or meant.startswith("i'") else meant
+    meant = " ".join("I" + word[1:] if word == "i" or word.startswith("i'") else word for word in meant.split(" "))
+    return meant[:1].upper() + meant[1:] if written[:1].isupper() else meant
