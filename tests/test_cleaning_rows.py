@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_suggest import WORDS
 
+from rtdscan.transforms.cleaning import duplicates
 from rtdscan.transforms.cleaning.duplicates import (
     CENTER_FROM,
     HASHES,
     ROUNDING,
+    centered,
     equal_rows,
     similar_rows,
     sketches,
@@ -447,3 +449,29 @@ def test_an_equal_text_of_a_near_duplicate_names_the_kept_row() -> None:
     found = clean_table(table, scored, settings(duplicates={"near": 0.9, "exact": True}), file="f")
     assert found.kept["n"].to_pylist() == [0]
     assert {reason.partition(",")[0] for reason in found.rejected[REASON].to_pylist()} == {"near duplicate: f row 100"}
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_the_size_of_blocks_changes_no_duplicate(center: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [(int(rng.integers(20)), int(rng.integers(3)), rng.random() < 0.9) for _ in range(200)]
+    kinds_KD, words = rng.normal(size=(20, 16)), rng.integers(1, 99, (3, 64)).astype(np.uint32)
+    vectors = np.array([kinds_KD[kind] if there else [np.nan] * 16 for kind, _, there in drawn])
+    sketch = np.array([words[text] for _, text, _ in drawn])
+    long = pa.array([" ".join(f"w{at * kind % 97}" for at in range(60)) for kind, _, _ in drawn], pa.string())
+    monkeypatch.setattr(duplicates, "CENTER_FROM", 1)
+    found = []
+    for block in (1024, 1):
+        monkeypatch.setattr(duplicates, "BLOCK", block)
+        like = similar_rows(vectors, threshold=0.9, center=center, sketch_NH=sketch, overlap=0.5)
+        numbers = like.row_K, like.first_K, sketches(long), np.nan_to_num(centered(vectors))
+        found.append([array.tolist() for array in numbers])
+    assert found[0] == found[1]
+    assert found[0][0]
+
+
+def test_an_equal_text_is_told_as_that_alone() -> None:
+    table = texts("one two three four", "one two three four")
+    scored = attributes(2, vectors=[[1, 0], [1, 0]])
+    found = clean_table(table, scored, settings(duplicates={"near": 0.9, "exact": True}), file="f")
+    assert found.rejected[REASON].to_pylist() == ["duplicate: f row 100"]

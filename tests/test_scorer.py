@@ -248,6 +248,35 @@ class Broken:
         return self.engine.forward(ids_BT, lengths_B, weights_BT)
 
 
+class Endless(Broken):
+    """An engine whose logits, or if `dead` whose embeddings, of windows of a certain token are no finite numbers."""
+
+    def forward(self, ids_BT, lengths_B, weights_BT):
+        logits_BT, pooled_BD = self.engine.forward(ids_BT, lengths_B, weights_BT)
+        (pooled_BD if self.dead else logits_BT)[(ids_BT == self.poison).any(axis=1)] = np.inf if self.dead else np.nan
+        return logits_BT, pooled_BD
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_numbers_that_are_not_finite_fail_their_document(scorer: Scorer, dead: bool) -> None:
+    poison = scorer.bundle.tokenizer().encode("garden", add_special_tokens=False).ids[0]
+    endless = replace(scorer, engine=Endless(scorer.engine, poison=poison, dead=dead))
+    rows = endless.score(texts("A fine text.", "The garden was wild.", "Another."))
+    assert rows["status"].to_pylist() == ["ok", "failed", "ok"]
+    assert rows["reason"][1].as_py() == "the network gave a number that is not finite"
+
+
+def test_a_window_that_failed_is_not_remembered(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison = scorer.bundle.tokenizer().encode("garden", add_special_tokens=False).ids[0]
+    broken = replace(scorer, engine=Broken(scorer.engine, poison=poison))
+    monkeypatch.setattr(scorer_module, "CHUNK_PIECES", 1)
+    bad = "The garden was wild, and the old house stood at the end of the road. "  # a window of its own
+    both = texts(
+        bad + "Nobody had lived there for many years. " * 4, bad + "Somebody had lived elsewhere for a year. " * 4
+    )
+    assert broken.score(both)["status"].to_pylist() == ["failed", "failed"]
+
+
 def test_a_document_that_fails_fails_alone(scorer: Scorer) -> None:
     poison = scorer.bundle.tokenizer().encode("garden", add_special_tokens=False).ids[0]
     broken = Scorer(scorer.bundle, Broken(scorer.engine, poison=poison), scorer.settings)

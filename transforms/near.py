@@ -154,20 +154,18 @@ class NearWords:
         """Over the words `first`, and those so many slips away: from these and rarity follows what the rest may add."""
         by_name = dict(zip(FEATURES, weights, strict=True))
         alike = [by_name[name] for name in ALIKE]
-        bonus = sum(max(weight, 0.0) for weight in alike)
-        first = first - {written}
-        best = max((self._score(written, text, weights) for text in first), default=least)
-        found = [
+        most = sum(max(weight, 0.0) for weight in alike)  # that letters may still add
+        best = max([least, *(self._score(written, text, weights) for text in first - {written})])
+        known = [
             (by_name["distance"] * slips / len(written) ** 0.5 + by_name["rarity"] * self.rarity[text], text)
             for slips, text in away
             if text != written and text not in first
         ]
-        for score, text in sorted(found, reverse=True):
-            if score + bonus <= best:
+        for score, text in sorted(known, reverse=True):
+            if score + most <= best:
                 break
-            if len(text) == len(written) or score + bonus - by_name["letters"] > best:
-                best = max(best, score + sum(w * f for w, f in zip(alike, _alike(written, text), strict=True)))
-        return max(best, least)
+            best = max(best, score + sum(w * f for w, f in zip(alike, _alike(written, text), strict=True)))
+        return best
 
     def _score(self, written: str, text: str, weights: Sequence[float]) -> float:
         return sum(w * f for w, f in zip(weights, self._features(written, text), strict=True))

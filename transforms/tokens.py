@@ -18,7 +18,7 @@ from rtdscan.transforms.batches import SPECIAL_TOKENS
 from rtdscan.transforms.readout import Pairs
 from rtdscan.transforms.residue import residues
 from rtdscan.transforms.windows import Windows, cut_texts, join_windows, token_boundaries
-from rtdscan.transforms.words import codepoints, cut_words, is_damage, token_words
+from rtdscan.transforms.words import Words, codepoints, cut_words, is_damage, token_words
 
 ENCODE_BYTES = 1 << 18
 """Text that is given to the tokenizer at once: its answer costs about 140 bytes of Python objects a token."""
@@ -49,7 +49,7 @@ class Chunk:
 
     Attributes:
         document_P: Document of each piece.
-        chars_P, tokens_P, words_P, windows_P, unknown_P: Counts of each piece.
+        tokens_P, words_P, windows_P, unknown_P: Counts of each piece.
         truncated_P: Whether tokens were left out.
         ids_N: Token ids.
         start_N, end_N: Character offsets of tokens in their document.
@@ -60,7 +60,6 @@ class Chunk:
     """
 
     document_P: NDArray[np.int64]
-    chars_P: NDArray[np.int64]
     tokens_P: NDArray[np.int64]
     words_P: NDArray[np.int64]
     windows_P: NDArray[np.int64]
@@ -119,74 +118,103 @@ def _encode_batches(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return batches
 
 
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """Pieces laid end to end with a space between, and their tokens.
+
+    Attributes:
+        codes_C: The characters.
+        first_P, past_P: Where each piece begins and ends.
+        tokens_P: Tokens of each piece.
+        ids_N, start_N, end_N: Token ids, and their characters, end exclusive.
+    """
+
+    codes_C: NDArray[np.uint32]
+    first_P: NDArray[np.int64]
+    past_P: NDArray[np.int64]
+    tokens_P: NDArray[np.int64]
+    ids_N: Ints
+    start_N: Ints
+    end_N: Ints
+
+    @staticmethod
+    def of(pieces: Sequence[Piece], tokenizer: Tokenizer) -> "_Laid":
+        texts = [piece.text for piece in pieces]
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        past_P = np.cumsum(_counts(len(text) + 1 for text in texts)) - 1
+        first_P = past_P - _counts(map(len, texts))
+        tokens_P = _counts(map(len, encodings))
+        offsets = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+        offset_N2 = np.fromiter(offsets, np.int64).reshape(-1, 2) + np.repeat(first_P, tokens_P)[:, None]
+        return _Laid(
+            codes_C=codepoints(" ".join(texts)),
+            first_P=first_P,
+            past_P=past_P,
+            tokens_P=tokens_P,
+            ids_N=np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32),
+            start_N=np.ascontiguousarray(offset_N2[:, 0], np.int32),
+            end_N=np.ascontiguousarray(offset_N2[:, 1], np.int32),
+        )
+
+
 def _parse(pieces: Sequence[Piece], *, tokenizer: Tokenizer, size: int, unknown: int) -> Chunk:
-    """Parse pieces together, laid end to end with a space between: what a piece gives does not depend on the others."""
-    texts = [piece.text for piece in pieces]
-    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-    chars_P = _counts(map(len, texts))
-    first_P = np.cumsum(chars_P + 1) - (chars_P + 1)
-    codes_C = codepoints(" ".join(texts))
-    tokens_P = _counts(map(len, encodings))
-    ids_N = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32)
-    offsets = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
-    offset_N2 = np.fromiter(offsets, np.int64).reshape(-1, 2) + np.repeat(first_P, tokens_P)[:, None]
-    start_N, end_N = (np.ascontiguousarray(offset_N2[:, at], dtype=np.int32) for at in (0, 1))
-    words = cut_words(codes_C, start_N)
-    token_K, word_K = token_words(words, start_N, end_N, codes_C)
-    damage_C = np.concatenate([[0], np.cumsum(_damaged(texts, first_P, codes_C))])
-    damaged_W = damage_C[words.end_W] > damage_C[words.start_W]
-    boundary_N = token_boundaries(codes_C, start_N, first_P)
-    kept_N, kept_W = _within_budget(pieces, tokens_P, first_P + chars_P, start_N, words.start_W)
+    """Parse pieces together, laid end to end: what a piece gives does not depend on the others."""
+    laid = _Laid.of(pieces, tokenizer)
+    words = cut_words(laid.codes_C, laid.start_N)
+    damaged_W = _damaged_words(pieces, laid, words)
+    boundary_N = token_boundaries(laid.codes_C, laid.start_N, laid.first_P)
+    token_K, word_K = token_words(words, laid.start_N, laid.end_N, laid.codes_C)
+
+    # From here on only what is within the budgets of pieces, which is nearly always all.
+    kept_N, kept_W = _within_budget(pieces, laid, words)
     kept_K = kept_N[token_K] & kept_W[word_K]
-    piece_N = np.repeat(np.arange(len(pieces)), tokens_P)[kept_N]
-    piece_W = (np.searchsorted(first_P, words.start_W, side="right") - 1)[kept_W]
-    kept_P = np.bincount(piece_N, minlength=len(pieces))
-    windows, windows_P = cut_texts(kept_P, boundary_N[kept_N], size=size)
-    shift_P = (_counts(piece.first_char for piece in pieces) - first_P).astype(np.int32)  # to offsets in documents
+    number_N, number_W = np.cumsum(kept_N) - 1, np.cumsum(kept_W) - 1
+    ids_N, start_N, end_N = laid.ids_N[kept_N], laid.start_N[kept_N], laid.end_N[kept_N]
+    start_W, end_W = words.start_W[kept_W], words.end_W[kept_W]
+    piece_N = np.repeat(np.arange(len(pieces)), laid.tokens_P)[kept_N]
+    piece_W = np.searchsorted(laid.first_P, start_W, side="right") - 1
+    tokens_P, words_P = (np.bincount(piece_X, minlength=len(pieces)) for piece_X in (piece_N, piece_W))
+    windows, windows_P = cut_texts(tokens_P, boundary_N[kept_N], size=size)
+    shift_P = (_counts(piece.first_char for piece in pieces) - laid.first_P).astype(np.int32)  # to the document's
     return Chunk(
         document_P=_counts(piece.document for piece in pieces),
-        chars_P=chars_P,
-        tokens_P=kept_P,
-        words_P=np.bincount(piece_W, minlength=len(pieces)),
+        tokens_P=tokens_P,
+        words_P=words_P,
         windows_P=windows_P,
-        unknown_P=np.bincount(piece_N, ids_N[kept_N] == unknown, minlength=len(pieces)).astype(np.int64),
-        truncated_P=kept_P < tokens_P,
-        ids_N=ids_N[kept_N],
-        start_N=start_N[kept_N] + shift_P[piece_N],
-        end_N=end_N[kept_N] + shift_P[piece_N],
-        start_W=words.start_W[kept_W] + shift_P[piece_W],
-        end_W=words.end_W[kept_W] + shift_P[piece_W],
+        unknown_P=np.bincount(piece_N[ids_N == unknown], minlength=len(pieces)),
+        truncated_P=tokens_P < laid.tokens_P,
+        ids_N=ids_N,
+        start_N=start_N + shift_P[piece_N],
+        end_N=end_N + shift_P[piece_N],
+        start_W=start_W + shift_P[piece_W],
+        end_W=end_W + shift_P[piece_W],
         damaged_W=damaged_W[kept_W],
-        pairs=Pairs((np.cumsum(kept_N) - 1)[token_K[kept_K]], (np.cumsum(kept_W) - 1)[word_K[kept_K]]),
+        pairs=Pairs(number_N[token_K[kept_K]], number_W[word_K[kept_K]]),
         windows=windows,
     )
 
 
-def _damaged(texts: Sequence[str], first_P: NDArray[np.int64], codes_C: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Characters of damage and of residues."""
-    damaged_C = is_damage(codes_C)
-    for text, first in zip(texts, first_P.tolist(), strict=True):
-        for start, end in residues(text):
+def _damaged_words(pieces: Sequence[Piece], laid: _Laid, words: Words) -> NDArray[np.bool_]:
+    """Words with a character of damage or of a residue."""
+    damaged_C = is_damage(laid.codes_C)
+    for piece, first in zip(pieces, laid.first_P.tolist(), strict=True):
+        for start, end in residues(piece.text):
             damaged_C[first + start : first + end] = True
-    return damaged_C
+    before_C = np.concatenate([[0], np.cumsum(damaged_C)])
+    damaged_W: NDArray[np.bool_] = before_C[words.end_W] > before_C[words.start_W]
+    return damaged_W
 
 
-def _within_budget(
-    pieces: Sequence[Piece],
-    tokens_P: NDArray[np.int64],
-    past_P: NDArray[np.int64],
-    start_N: Ints,
-    start_W: Ints,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which tokens and words stay. Of a piece with too many tokens (it ends at past_P), those words that begin before
-    the first token that is left out."""
-    kept_N, kept_W = np.ones(len(start_N), dtype=bool), np.ones(len(start_W), dtype=bool)
+def _within_budget(pieces: Sequence[Piece], laid: _Laid, words: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which tokens and words stay. Of a piece with too many tokens, those words that begin before the first token that
+    is left out."""
+    kept_N, kept_W = np.ones(len(laid.start_N), dtype=bool), np.ones(len(words.start_W), dtype=bool)
     first_token = 0
-    for piece, tokens, past in zip(pieces, tokens_P.tolist(), past_P.tolist(), strict=True):
+    for piece, tokens, past in zip(pieces, laid.tokens_P.tolist(), laid.past_P.tolist(), strict=True):
         if piece.max_tokens is not None and tokens > piece.max_tokens:
             first = first_token + piece.max_tokens
             kept_N[first : first_token + tokens] = False
-            first_word, past_word = np.searchsorted(start_W, [start_N[first], past])
+            first_word, past_word = np.searchsorted(words.start_W, [laid.start_N[first], past])
             kept_W[first_word:past_word] = False
         first_token += tokens
     return kept_N, kept_W

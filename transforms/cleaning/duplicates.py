@@ -154,7 +154,8 @@ def _equal(row_N: NDArray[np.int64], digest_N2: NDArray[np.uint64]) -> Marks:
     again = np.concatenate([[False], (digest_N2[1:] == digest_N2[:-1]).all(axis=1)])
     group = np.maximum.accumulate(np.where(again, 0, np.arange(len(row_N))))
     row_K, first_K = row_N[again], row_N[group[again]]
-    return Marks.none() + Marks(row_K, first_K, np.full(len(row_K), np.nan, np.float32))
+    ascending = np.argsort(row_K)
+    return Marks(row_K[ascending], first_K[ascending], np.full(len(row_K), np.nan, np.float32))
 
 
 def centered(vectors_ND: NDArray[np.floating]) -> NDArray[np.float16]:
@@ -200,53 +201,37 @@ def similar_rows(
         Each with the first row that it is like. Every row that is not marked is unlike all unmarked ones before it.
     """
     threshold -= ROUNDING
-    n, dims = vectors_ND.shape
-    many = int((~np.isnan(vectors_ND[:, 0])).sum()) >= CENTER_FROM if n else False
+    n = len(vectors_ND)
+    many = n > 0 and np.count_nonzero(~np.isnan(vectors_ND[:, 0])) >= CENTER_FROM
     unit_ND = centered(vectors_ND) if center and many else unit(vectors_ND)
-    sketch_NH = np.ones((n, 1), np.uint32) if sketch_NH is None or not overlap else sketch_NH
-    kept_ND, kept_N, n_kept = np.empty((n, dims), np.float16), np.empty(n, np.int64), 0
-    found: list[tuple[int, int, float]] = []
+    first_N, cosine_N = np.full(n, -1), np.zeros(n, np.float32)  # -1: like no row before it
+
+    def look(row: int, other_K: NDArray[np.int64], cosine_K: NDArray[np.float32]) -> None:
+        """Note the first of the others that the row is like."""
+        near_K = cosine_K >= threshold
+        if sketch_NH is not None and overlap:
+            near_K[near_K] = _alike(sketch_NH, row, other_K[near_K], overlap)
+        if near_K.any():
+            at = int(np.argmax(near_K))
+            first_N[row], cosine_N[row] = other_K[at], cosine_K[at]
+
+    kept_N = np.zeros(0, np.int64)
     for at in range(0, n, BLOCK):
-        number_B = at + np.flatnonzero(~np.isnan(unit_ND[at : at + BLOCK, 0]))
-        block_BD = unit_ND[number_B].astype(np.float32)
-        firsts = _firsts(block_BD, number_B, kept_ND[:n_kept], kept_N[:n_kept], threshold, sketch_NH, overlap)
-        inner_BB = block_BD @ block_BD.T
-        keep_B = np.array([b not in firsts for b in range(len(number_B))], bool)
-        for b in np.flatnonzero((np.tril(inner_BB, -1) >= threshold).any(axis=1) & keep_B).tolist():
-            like = np.flatnonzero((inner_BB[b, :b] >= threshold) & keep_B[:b])
-            like = like[_alike(sketch_NH, number_B[b], number_B[like], overlap)]
-            if like.size:
-                firsts[b] = int(number_B[like[0]]), float(inner_BB[b, like[0]])
-                keep_B[b] = False  # nobody's first
-        found += [(int(number_B[b]), *firsts[b]) for b in sorted(firsts)]
-        kept_ND[n_kept : n_kept + keep_B.sum()] = block_BD[keep_B]
-        kept_N[n_kept : n_kept + keep_B.sum()] = number_B[keep_B]
-        n_kept += int(keep_B.sum())
-    rows, first, cosines = zip(*found, strict=True) if found else ((), (), ())
-    return Marks(np.array(rows, np.int64), np.array(first, np.int64), np.array(cosines, np.float32))
-
-
-def _firsts(
-    block_BD: NDArray[np.float32],
-    number_B: NDArray[np.int64],
-    kept_ND: NDArray[np.float16],
-    kept_N: NDArray[np.int64],
-    threshold: float,
-    sketch_NH: NDArray[np.uint32],
-    overlap: float,
-) -> dict[int, tuple[int, float]]:
-    """The first kept row that each row of a block is like, and the cosine; rows that are like none are not in it."""
-    firsts: dict[int, tuple[int, float]] = {}
-    for at in range(0, len(kept_ND), 8 * BLOCK):
-        open_B = np.array([b for b in range(len(block_BD)) if b not in firsts], np.int64)
-        product = block_BD[open_B] @ kept_ND[at : at + 8 * BLOCK].astype(np.float32).T
-        near = product >= threshold
-        for place in np.flatnonzero(near.any(axis=1)):
-            like = np.flatnonzero(near[place])
-            like = like[_alike(sketch_NH, number_B[open_B[place]], kept_N[at + like], overlap)]
-            if like.size:
-                firsts[int(open_B[place])] = int(kept_N[at + like[0]]), float(product[place, like[0]])
-    return firsts
+        row_B = at + np.flatnonzero(~np.isnan(unit_ND[at : at + BLOCK, 0]))
+        block_BD = unit_ND[row_B].astype(np.float32)
+        for past in range(0, len(kept_N), 8 * BLOCK):
+            kept_K = kept_N[past : past + 8 * BLOCK]
+            open_B = np.flatnonzero(first_N[row_B] < 0)
+            cosine_BK = block_BD[open_B] @ unit_ND[kept_K].astype(np.float32).T
+            for b in np.flatnonzero((cosine_BK >= threshold).any(axis=1)):
+                look(row_B[open_B[b]], kept_K, cosine_BK[b])
+        cosine_BB = block_BD @ block_BD.T
+        for b in np.flatnonzero((np.tril(cosine_BB, -1) >= threshold).any(axis=1) & (first_N[row_B] < 0)):
+            kept_B = np.flatnonzero(first_N[row_B[:b]] < 0)  # who is like another is nobody's first
+            look(row_B[b], row_B[kept_B], cosine_BB[b, kept_B])
+        kept_N = np.concatenate([kept_N, row_B[first_N[row_B] < 0]])
+    row_K = np.flatnonzero(first_N >= 0)
+    return Marks(row_K, first_N[row_K], cosine_N[row_K])
 
 
 def _alike(sketch_NH: NDArray[np.uint32], row: int, others: NDArray[np.int64], overlap: float) -> NDArray[np.bool_]:

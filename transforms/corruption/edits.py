@@ -11,9 +11,9 @@ came with it; a word that is gone marks its right neighbour; two joined or swapp
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +70,7 @@ class Corrupted:
 
     def restored(self) -> str:
         """The text before anything went wrong."""
-        parts: list[str] = []
-        at = 0
-        for span in self.spans:
-            parts += (self.text[at : span.start], span.original)
-            at = span.end
-        return "".join((*parts, self.text[at:]))
+        return spliced(self.text, ((span.start, span.end, span.original) for span in self.spans))
 
     def labels(self, start_W: Sequence[int] | NDArray[Any], end_W: Sequence[int] | NDArray[Any]) -> NDArray[np.bool_]:
         """Which words (or tokens) a span touches.
@@ -102,12 +97,25 @@ class _Group:
     edits: list[Edit]
 
     def rewritten(self, text: str) -> str:
-        parts: list[str] = []
-        at = self.start
-        for edit in self.edits:
-            parts += (text[at : edit.start], edit.replacement)
-            at = edit.end
-        return "".join((*parts, text[at : self.end]))
+        changes = ((edit.start, edit.end, edit.replacement) for edit in self.edits)
+        return spliced(text, changes, start=self.start, end=self.end)
+
+
+class _Change(NamedTuple):
+    """A span of either corruption, placed in the text between the two.
+
+    Attributes:
+        start, end: Characters of that text.
+        by: 0, the first, or 1, the second.
+        kind: Of the span.
+        instead: What stands for them in the text before the first, or after the second.
+    """
+
+    start: int
+    end: int
+    by: int
+    kind: str
+    instead: str
 
 
 def apply(text: str, edits: Iterable[Edit]) -> Corrupted:
@@ -159,33 +167,58 @@ def compose(first: Corrupted, second: Corrupted) -> Corrupted:
     """
     if not first.spans or not second.spans:
         return Corrupted(second.text, second.spans or first.spans)
-    pieces = [(span.start, span.end, 0, span, span.start) for span in first.spans]
+    spans: list[Span] = []
+    shift = 0  # of the last text against the one between
+    for changes in _overlapping(sorted([*_made(first), *_met(second)], key=lambda change: change[:3])):
+        start, end = changes[0].start, max(change.end for change in changes)
+        old, new = (
+            spliced(first.text, ((c.start, c.end, c.instead) for c in changes if c.by == by), start=start, end=end)
+            for by in (0, 1)
+        )
+        if new != old:
+            widest = max(changes, key=lambda change: (change.end - change.start, -change.by))
+            spans.append(Span(start + shift, start + shift + len(new), widest.kind, old))
+        shift += len(new) - (end - start)
+    return Corrupted(second.text, tuple(spans))
+
+
+def _made(first: Corrupted) -> list[_Change]:
+    """What the first corruption did."""
+    return [_Change(span.start, span.end, 0, span.kind, span.original) for span in first.spans]
+
+
+def _met(second: Corrupted) -> Iterator[_Change]:
+    """What the second did; its spans stand in its own text, so they are moved back."""
     shift = 0
     for span in second.spans:
         start = span.start + shift
-        pieces.append((start, start + len(span.original), 1, span, span.start))
+        yield _Change(start, start + len(span.original), 1, span.kind, second.text[span.start : span.end])
         shift += len(span.original) - (span.end - span.start)
-    # In first.text an insertion is empty: it comes before what starts there and joins only what it lies within.
-    pieces.sort(key=lambda piece: (piece[0], piece[1], piece[2]))
-    spans: list[Span] = []
-    shift, index = 0, 0
-    while index < len(pieces):
-        start, end = pieces[index][:2]
-        stop = index + 1
-        while stop < len(pieces) and pieces[stop][0] < end:
-            end = max(end, pieces[stop][1])
-            stop += 1
-        members = pieces[index:stop]
-        new = _replaced(
-            first.text, start, end, [(a, b, second.text[s.start : s.end]) for a, b, by, s, _ in members if by]
-        )
-        old = _replaced(first.text, start, end, [(a, b, s.original) for a, b, by, s, _ in members if not by])
-        if new != old:
-            kind = max(members, key=lambda piece: (piece[1] - piece[0], -piece[2]))[3].kind
-            spans.append(Span(start + shift, start + shift + len(new), kind, old))
-        shift += len(new) - (end - start)
-        index = stop
-    return Corrupted(second.text, tuple(spans))
+
+
+def _overlapping(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
+    """Sorted changes in groups that share characters. An insertion, which has none, comes before what starts there and
+    joins only what it lies within."""
+    group: list[_Change] = []
+    past = 0
+    for change in changes:
+        if group and change.start >= past:
+            yield group
+            group = []
+        past = max(past, change.end) if group else change.end
+        group.append(change)
+    if group:
+        yield group
+
+
+def spliced(text: str, changes: Iterable[tuple[int, int, str]], *, start: int = 0, end: int | None = None) -> str:
+    """text[start:end] after changes: of each (a, b, other), in order, `other` stands for text[a:b]."""
+    parts: list[str] = []
+    at = start
+    for first, past, other in changes:
+        parts += (text[at:first], other)
+        at = past
+    return "".join((*parts, text[at:end]))
 
 
 def words_of(text: str) -> list[tuple[int, int]]:
@@ -282,12 +315,3 @@ def _touch(text: str, before: _Group, after: _Group) -> bool:
     if after.start > before.end:
         return False
     return _attached(before.rewritten(text), after.rewritten(text))
-
-
-def _replaced(text: str, start: int, end: int, changes: Sequence[tuple[int, int, str]]) -> str:
-    parts: list[str] = []
-    at = start
-    for a, b, new in changes:
-        parts += (text[at:a], new)
-        at = b
-    return "".join((*parts, text[at:end]))

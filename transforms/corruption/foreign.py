@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rtdscan.transforms.corruption.edits import WORD, Corrupted, Edit, amount, apply, pick, words_of
+from rtdscan.transforms.corruption.edits import WORD, Corrupted, Edit, amount, apply, pick, spliced, words_of
 from rtdscan.transforms.corruption.wordlist import sentences
 
 SENTENCE = re.compile(
@@ -73,13 +73,7 @@ def shuffled(text: str, rng: np.random.Generator, rate: float) -> Corrupted:
     for at in rng.permutation(len(spans))[:wanted].tolist():
         start, end = spans[at]
         words = words_of(text[start:end])
-        order = rng.permutation(len(words)).tolist()
-        parts: list[str] = []
-        last = start
-        for (a, b), other in zip(words, order, strict=True):
-            parts += (text[last : start + a], text[start + words[other][0] : start + words[other][1]])
-            last = start + b
-        edits.append(Edit(start, end, "".join((*parts, text[last:end])), "shuffled"))
+        edits.append(Edit(start, end, _permuted(text[start:end], words, rng), "shuffled"))
     return apply(text, edits)
 
 
@@ -92,13 +86,16 @@ def _reordered(text: str, spans: list[tuple[int, int]], count: int, rng: np.rand
     count = min(count, len(spans))
     first = int(rng.random() * (len(spans) - count + 1))
     run = spans[first : first + count]
-    order = rng.permutation(count).tolist()
-    parts: list[str] = []
-    last = run[0][0]
-    for (start, end), other in zip(run, order, strict=True):
-        parts += (text[last:start], text[run[other][0] : run[other][1]])
-        last = end
-    return apply(text, [Edit(run[0][0], run[-1][1], "".join(parts), "shuffled")])
+    start, end = run[0][0], run[-1][1]
+    within = [(first - start, past - start) for first, past in run]
+    return apply(text, [Edit(start, end, _permuted(text[start:end], within, rng), "shuffled")])
+
+
+def _permuted(text: str, places: list[tuple[int, int]], rng: np.random.Generator) -> str:
+    """The text with what stands in these places in random order."""
+    stands = [text[start:end] for start, end in places]
+    order = rng.permutation(len(places)).tolist()
+    return spliced(text, ((*place, stands[other]) for place, other in zip(places, order, strict=True)))
 
 
 def _part(sentence: str, rng: np.random.Generator) -> str:
