@@ -100,14 +100,16 @@ def run_windows(
         except Exception as error:
             pending.extend(_halved(batch, error, engine=engine, special=special, failed=failed))
             continue
+        bad_B = _not_finite(logits_BT, pooled_BD, filled.weights_BT)
+        if bad_B.any():
+            logits_BT, pooled_BD = (np.where(bad_B[:, None], np.float32(0), out) for out in (logits_BT, pooled_BD))
+            failed |= dict.fromkeys(batch.rows_B[bad_B].tolist(), "the network gave a number that is not finite")
         scatter(batch, logits_BT, unique, out_N=logit_N)
         pooled_UD[batch.rows_B] = pooled_BD
         scored = int(np.count_nonzero(filled.weights_BT))
         left -= scored
         if on_tokens is not None:
             on_tokens(scored)
-        if not (np.isfinite(logits_BT[filled.weights_BT > 0]).all() and np.isfinite(pooled_BD).all()):
-            failed |= _not_finite(batch, logits_BT, pooled_BD, filled.weights_BT)
     if known is not None:
         for at in new_K.tolist():
             if at not in failed:
@@ -189,10 +191,9 @@ def _halved(
 
 
 def _not_finite(
-    batch: Batch,
-    logits_BT: NDArray[np.float32],
-    pooled_BD: NDArray[np.float32],
-    weights_BT: NDArray[np.float32],
-) -> dict[int, str]:
-    bad_B = ~np.isfinite(np.where(weights_BT > 0, logits_BT, 0)).all(axis=1) | ~np.isfinite(pooled_BD).all(axis=1)
-    return {int(row): "the network gave a number that is not finite" for row in batch.rows_B[bad_B]}
+    logits_BT: NDArray[np.float32], pooled_BD: NDArray[np.float32], weights_BT: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Windows with a number that is not finite, padding aside."""
+    fine_BT = np.isfinite(logits_BT) | (weights_BT <= 0)
+    bad_B: NDArray[np.bool_] = ~(fine_BT.all(axis=1) & np.isfinite(pooled_BD).all(axis=1))
+    return bad_B
