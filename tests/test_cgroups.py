@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rtdscan.pipeline.launchers.cgroups import cpu_limit, memory_limit
 from rtdscan.pipeline.launchers.cores import default_workers
+from rtdscan.transforms.cgroups import cpu_limit, memory_limit, usable_cores
 
 GIB = 2**30
 
@@ -104,3 +104,11 @@ def test_workers_are_not_more_than_the_container_may_run(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 64 * GIB // 4096, "SC_PAGE_SIZE": 4096}.__getitem__)
     assert default_workers(machine(tmp_path, "0::/", {"memory.max": memory, "cpu.max": cpu})) == workers
+
+
+def test_cores_where_no_affinity_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no sched_getaffinity; `evaluate` ended with a traceback there."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert usable_cores(tmp_path) == 12
+    assert usable_cores(machine(tmp_path, "0::/", {"cpu.max": "50000 100000"})) == 1

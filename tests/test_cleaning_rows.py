@@ -475,3 +475,27 @@ def test_an_equal_text_is_told_as_that_alone() -> None:
     scored = attributes(2, vectors=[[1, 0], [1, 0]])
     found = clean_table(table, scored, settings(duplicates={"near": 0.9, "exact": True}), file="f")
     assert found.rejected[REASON].to_pylist() == ["duplicate: f row 100"]
+
+
+@pytest.mark.parametrize("key", ["replace_above", "replace_sure"])
+def test_a_bound_is_met_by_a_number_that_is_equal_to_it(key: str) -> None:
+    """Stored numbers are of 32 bits, in which .9 is less than .9 is in 64."""
+    scored = attributes(1, spans=[[(0, 3, 0.9, ["the"])]])
+    bounds = {"replace_above": 0, "replace_sure": 0, key: 0.9}
+    assert clean_table(texts("teh end"), scored, settings(spans={"replace": True, **bounds})).kept[
+        "text"
+    ].to_pylist() == ["the end"]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "options"),
+    [
+        ("embedding", {"duplicates": {"near": 0.9}}),
+        ("spans", {"spans": {"action": "mask"}}),
+        ("decision", {}),
+        ("row", {"keep": "n_words > 1"}),
+    ],
+)
+def test_attributes_without_a_column_that_is_needed(lacking: str, options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"no column {lacking}"):
+        clean_table(texts("a"), attributes(1, vectors=[[1, 0]]).drop_columns([lacking]), settings(**options))

@@ -2,6 +2,7 @@
 
 errors       what ends a program with one line
 absent       packages that a worker does not load
+cgroups      what a container may use of its machine
 settings     what a user can choose about scoring, typed and documented
 columns      the text column, and any column by its path
 tally        additive statistics of a scan

@@ -194,6 +194,6 @@ def _not_finite(
     logits_BT: NDArray[np.float32], pooled_BD: NDArray[np.float32], weights_BT: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Windows with a number that is not finite, padding aside."""
-    fine_BT = np.isfinite(logits_BT) | (weights_BT <= 0)
-    bad_B: NDArray[np.bool_] = ~(fine_BT.all(axis=1) & np.isfinite(pooled_BD).all(axis=1))
+    bad_BT = ~np.isfinite(logits_BT) & (weights_BT > 0)
+    bad_B: NDArray[np.bool_] = np.any(bad_BT, axis=1) | np.any(~np.isfinite(pooled_BD), axis=1)
     return bad_B

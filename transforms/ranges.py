@@ -5,8 +5,6 @@ What was found is kept in the user's cache by the digest of the model and of the
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,10 +17,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rtdscan.transforms import storage
 from rtdscan.transforms.bundle import RANGES_FILE, Bundle
+from rtdscan.transforms.cgroups import usable_cores
 from rtdscan.transforms.engines import Engine, load_engine
 from rtdscan.transforms.engines.quantised import Ranges
-from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.errors import EngineError, RtdscanError, UserError
 from rtdscan.transforms.fetch import cache_directory
 from rtdscan.transforms.forward import run_windows
 from rtdscan.transforms.pieces import score_pieces
@@ -112,7 +112,7 @@ def measure_ranges(bundle: Bundle, texts: Sequence[str]) -> Ranges:
     """
     from rtdscan.transforms.engines.meter import RangeMeter
 
-    meter = RangeMeter(bundle, threads=_cores())
+    meter = RangeMeter(bundle, threads=usable_cores())
     pieces = [Piece(at, text) for at, text in enumerate(texts)]
     chunk = make_chunk(pieces, tokenizer=bundle.tokenizer(), window=bundle.card.window, unknown=bundle.special.unk)
     run_windows(chunk, engine=meter, special=bundle.special, tokens=1024)
@@ -127,7 +127,7 @@ def try_int8(bundle: Bundle) -> Trial:
     if kept.is_file():
         with suppress(ValueError, TypeError):  # damaged: found anew
             return Trial(**json.loads(kept.read_bytes()))
-    texts, threads = packaged_texts(1, TRIAL_BYTES), _cores()
+    texts, threads = packaged_texts(1, TRIAL_BYTES), usable_cores()
     exact = _scores(bundle, load_engine(bundle, engine="openvino", precision="float32", threads=threads), texts)
     quick = load_engine(bundle, engine="openvino", precision="int8", threads=threads, ranges=ranges)
     moved_W = np.abs(_probabilities(_scores(bundle, quick, texts)) - _probabilities(exact))
@@ -189,10 +189,6 @@ def _probabilities(scores: PieceScores) -> NDArray[np.float32]:
     return scores.words.score
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _kept(bundle: Bundle, suffix: str) -> Path:
     parts: list[Any] = [METHOD, bundle.digest, RANGE_BYTES, TRIAL_BYTES, *packaged_texts(0, RANGE_BYTES)]
     key = blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
@@ -201,13 +197,5 @@ def _kept(bundle: Bundle, suffix: str) -> Path:
 
 def _keep(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all; where that can't be done it is found anew each time."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+    with suppress(RtdscanError):
+        storage.put_bytes(str(path), data)

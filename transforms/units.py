@@ -89,7 +89,7 @@ def read_footer(path: str) -> Footer:
         FileProblem: The file is missing, empty, cut short, encrypted, or not Parquet.
     """
     where = storage.printable(path)
-    with _told(where), storage.open_read(path) as source:
+    with told(where), storage.open_read(path) as source:
         data = _footer_bytes(source, where=where)
         # Metadata from the bytes at hand: no second read, which in a store is a second request.
         whole = pa.BufferReader(b"PAR1" + data + struct.pack("<I", len(data)) + b"PAR1")
@@ -120,7 +120,7 @@ def _footer_bytes(source: Any, *, where: str) -> bytes:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """Turn what pyarrow and the file system raise into a FileProblem that names `what` in one line."""
     try:
         yield
@@ -157,7 +157,7 @@ def plan_file(
     """
     footer = footer or read_footer(entry.path)
     where = storage.printable(entry.path)
-    with _told(where):
+    with told(where):
         column = _text_column(footer.schema, text, columns, where=where)
         leaf = column.leaf_index(footer.schema)
         file = InputFile(entry.path, entry.relative, entry.size, entry.version, footer.digest)
@@ -216,7 +216,7 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
     """
     name = storage.printable(unit.file.path)
     where = f"{name}, row group {unit.row_group}, rows {unit.first_row} to {unit.first_row + unit.rows - 1}"
-    with _told(where):
+    with told(where):
         _check_unchanged(unit)
         with storage.open_read(unit.file.path) as source:
             file = _open(source, text)

@@ -1,7 +1,6 @@
 """The steps that evaluate and calibrate share: load the model, read the texts, run the network once."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_lab
 from rtdscan.pipeline.detection.settings import CalibrateConfig, EvaluateConfig
 from rtdscan.pipeline.detection.truth import Truth, label_words
 from rtdscan.transforms.bundle import load_bundle
+from rtdscan.transforms.cgroups import usable_cores
 from rtdscan.transforms.corruption.generator import Sample
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.scorer import Scorer
@@ -58,7 +58,7 @@ def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateCo
         precision=config.precision,
         window=config.window,
         batch_tokens=config.batch_tokens,
-        threads=config.threads or len(os.sched_getaffinity(0)),
+        threads=config.threads or usable_cores(),
     )
     scorer = Scorer.load(args.model, settings=settings)
     progress = _telling(len(labelled.texts))

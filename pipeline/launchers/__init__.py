@@ -2,7 +2,7 @@
 
 choice       whether the runner that was asked for can do it
 children     how a child process begins and ends
-cores        how many of them, by the machine's cores and memory; cgroups: by what a container may use of both
+cores        how many of them, by the machine's cores and memory
 local        child processes of this machine, replaced when they die
 ray          tasks on a Ray cluster; ray_driver talks to it, ray_node is what it runs on a node
 beam         a Beam runner by name, the graph whole

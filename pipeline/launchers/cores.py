@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from heapq import heapreplace
 from pathlib import Path
 
-from rtdscan.pipeline.launchers.cgroups import cpu_limit, memory_limit
+from rtdscan.transforms.cgroups import memory_limit, usable_cores
 
 WORKER_GB = 1.5
 """Memory that `workers: auto` reckons with for each worker process."""
@@ -26,12 +26,10 @@ def default_workers(root: Path = Path("/")) -> int:
     Args:
         root: Where /proc and /sys are.
     """
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cores_allowed, memory_allowed = cpu_limit(root), memory_limit(root)
-    cores = cores if cores_allowed is None else min(cores, cores_allowed)
-    memory = memory if memory_allowed is None else min(memory, memory_allowed)
-    return max(1, min(int(cores), int(memory / 2**30 / WORKER_GB)))
+    allowed = memory_limit(root)
+    memory = memory if allowed is None else min(memory, allowed)
+    return max(1, min(usable_cores(root), int(memory / 2**30 / WORKER_GB)))
 
 
 def share_out(workers: int, sizes: Sequence[int]) -> tuple[int, int]:

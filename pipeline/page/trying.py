@@ -1,6 +1,5 @@
 """The model of the page: loaded once, used by one request at a time."""
 
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from rtdscan.pipeline.page.settings import ReviewConfig
+from rtdscan.transforms.cgroups import usable_cores
 from rtdscan.transforms.errors import RtdscanError, UserError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _scorer(config: ReviewConfig) -> "Scorer":
         engine=config.engine,
         precision=config.precision,
         window=config.window,
-        threads=config.threads or len(os.sched_getaffinity(0)),
+        threads=config.threads or usable_cores(),
         suggest=SuggestSettings(top_k=5, in_context=True),
         output=OutputSettings(words=True, tokens=True, embedding="none"),
     )

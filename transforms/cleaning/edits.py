@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -121,14 +122,20 @@ def _span_edits(text: str, spans: Sequence[Mapping[str, Any]], settings: SpanSet
         start, end, score = span["start"], span["end"], span["score"]
         after = next(iter(span["suggestions"] or ()), None)  # in the case of what it stands for, see `candidates.like`
         sure = next(iter(span.get("probabilities") or ()), 0.0)
-        wanted = settings.replace and score >= settings.replace_above and sure >= settings.replace_sure
+        likely = _reaches(score, settings.replace_above) and _reaches(sure, settings.replace_sure)
+        wanted = settings.replace and likely
         if wanted and after is not None:
             if after != text[start:end]:
                 yield Edit(start, end, after, "replace")
-        elif settings.action == "mask" and score >= settings.above:
+        elif settings.action == "mask" and _reaches(score, settings.above):
             yield Edit(start, end, settings.mask, "mask")
-        elif settings.action == "remove" and score >= settings.above:
+        elif settings.action == "remove" and _reaches(score, settings.above):
             yield Edit(*_with_space(text, start, end), "", "remove")
+
+
+def _reaches(value: float, bound: float) -> bool:
+    """Whether a stored number is at or above a bound: it is of 32 bits, so .9 is less than a .9 of 64."""
+    return bool(np.float32(value) >= np.float32(bound))
 
 
 def _with_space(text: str, start: int, end: int) -> tuple[int, int]:

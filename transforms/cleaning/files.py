@@ -2,8 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +16,7 @@ from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.shards import Stamp, read_shard, read_stamp
-from rtdscan.transforms.units import INT96_UNIT, MIB, FileProblem, content_digest
+from rtdscan.transforms.units import INT96_UNIT, MIB, FileProblem, content_digest, told
 
 KEY = b"rtdscan.clean"
 """Key of the footer's metadata under which a file's stamp lies, as JSON; all other metadata are the input's."""
@@ -47,14 +45,6 @@ class CleanStamp:
     kinds: dict[str, int]
 
 
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise FileProblem(f"cannot read {what}: {' '.join(str(error).split())[:300]}") from error
-
-
 def read_rows(unit: WorkUnit, *, text: str, digest: str) -> pa.Table:
     """Read a unit's rows with all columns, types and metadata as in the input.
 
@@ -69,7 +59,7 @@ def read_rows(unit: WorkUnit, *, text: str, digest: str) -> pa.Table:
     name = storage.printable(unit.file.path)
     if storage.stat(unit.file.path) != (unit.file.size, unit.file.version):
         raise FileProblem(f"{name} has changed since the scan: scan again, then clean")
-    with _told(f"{name}, row group {unit.row_group}"), storage.open_read(unit.file.path) as source:
+    with told(f"{name}, row group {unit.row_group}"), storage.open_read(unit.file.path) as source:
         file = pq.ParquetFile(
             source,
             pre_buffer=False,
@@ -103,7 +93,7 @@ def read_attributes(unit: WorkUnit, job: CleanJob) -> tuple[pa.Table, Stamp]:
     stamp = read_stamp(path)
     if stamp is None:
         raise FileProblem(f"{where} is missing or damaged: scan again, then clean")
-    with _told(where):
+    with told(where):
         table = read_shard(path)
     numbers = table["row"].to_numpy()
     ours = table.num_rows == unit.rows and (numbers == range(unit.first_row, unit.first_row + unit.rows)).all()

@@ -77,12 +77,14 @@ def clean_table(
         kept and rejected, which together are the rows of the table, and the changes.
 
     Raises:
-        UserError: An expression or column is wrong, or the input has a column REASON.
+        UserError: An expression or column is wrong, the attributes lack a column that the settings need, or the input
+            has a column REASON.
         RtdscanError: There are not as many attributes as rows.
     """
     if table.num_rows != attributes.num_rows:
         raise RtdscanError(f"{table.num_rows} rows of input but {attributes.num_rows} of attributes: scan again")
     refuse_reason(table.schema, where=file or "the table")
+    _refuse_lack(attributes, settings)
     text = find_text_column(table.schema, text, where=file or "the table")
     chosen = selected(attributes, settings)
     if marks is None:
@@ -105,6 +107,19 @@ def refuse_reason(schema: pa.Schema, *, where: str) -> None:
     """Raise UserError where the input has the column that tells why a row was rejected."""
     if REASON in schema.names:
         raise UserError(f"{where} has a column {REASON}, which rejected rows get from rtdscan: rename it in the input")
+
+
+def _refuse_lack(attributes: pa.Table, settings: CleanSettings) -> None:
+    """Raise UserError where the attributes have not all columns that the settings need."""
+    needed = {
+        "row": True,
+        "decision": not isinstance(settings.keep, str),
+        "embedding": settings.duplicates.near is not None,
+        "spans": settings.spans.action != "none" or settings.spans.replace,
+    }
+    lacking = [name for name, wanted in needed.items() if wanted and name not in attributes.column_names]
+    if lacking:
+        raise UserError(f"the attributes have no column {', '.join(lacking)}, which these settings need")
 
 
 def selected(attributes: pa.Table, settings: CleanSettings) -> pa.BooleanArray:
@@ -239,7 +254,7 @@ def _edited(
     """Kept rows with their texts edited, and the list of edits."""
     column = get_column(kept.schema, text, where=file or "the table")
     values = column.of(kept)
-    spans = attributes["spans"].to_pylist()
+    spans = attributes["spans"].to_pylist() if "spans" in attributes.column_names else [()] * kept.num_rows
     rows = attributes["row"].to_pylist()
     new: dict[int, bytes] = {}
     changes: list[dict[str, Any]] = []

@@ -188,7 +188,7 @@ def _article(text: str, start: int, end: int, rng: np.random.Generator) -> Edit:
     word = text[start:end]
     if rng.random() < 0.5:
         wrong = {"a": ("an", "the"), "an": ("a", "a", "the"), "the": ("a", "an")}[word.lower()]
-        return Edit(start, end, like(word, pick(rng, wrong)) if word != "A" else pick(rng, ("An", "The")), "article")
+        return Edit(start, end, like(word, pick(rng, wrong)), "article")
     after = end
     while text[after].isspace():
         after += 1

@@ -5,8 +5,20 @@ the host, of which only the mount point is seen, and that is then the container'
 over.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores whose time this process may use, one at least.
+
+    Args:
+        root: Where /proc and /sys are.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = cpu_limit(root)
+    return cores if allowed is None else max(1, min(cores, int(allowed)))
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
