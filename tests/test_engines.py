@@ -6,6 +6,7 @@ Key: B windows, T tokens, D hidden.
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,39 @@ def test_positions_need_be_no_multiple_of_anything(tmp_path: Path) -> None:
         load_engine(bundle, engine=name, precision="float32", threads=1).forward(*batch)[1] for name in SUPPORTED
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_threads_may_share_an_engine(name: str, tiny_bundle: Path) -> None:
+    """OpenVINO's requests were busy when a second thread came."""
+    engine = start(load_bundle(str(tiny_bundle)), name, "float32")
+    batches = [make_batch(list(range(3, 128)), seed=seed) for seed in range(4)]
+    expected = [engine.forward(*batch)[1] for batch in batches]
+    found: list[Any] = [None] * 4
+    together = threading.Barrier(4)
+
+    def run(at: int) -> None:
+        together.wait()
+        for _ in range(4):
+            found[at] = engine.forward(*batches[at])[1]
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_forked_child_is_told_instead_of_waiting_for_ever(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the child sees it: no test forks a process that has threads."""
+    engine = start(load_bundle(str(tiny_bundle)), "openvino", "float32")
+    parent = os.getpid()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: parent + 1)
+        with pytest.raises(EngineError, match="fork; load the model in the child, or start children by spawn"):
+            engine.forward(*make_batch([5]))
+    assert engine.forward(*make_batch([5]))[1].any()
 
 
 @pytest.mark.parametrize("name", SUPPORTED)

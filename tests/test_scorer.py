@@ -296,6 +296,15 @@ def test_a_dead_engine_is_not_the_documents_fault(scorer: Scorer) -> None:
         broken.score(texts("A text."))
 
 
+def test_what_an_engine_says_of_itself_is_told_as_it_is(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self, ids_BT, lengths_B, weights_BT):
+        raise EngineError("engine torch: was closed")
+
+    monkeypatch.setattr(type(scorer.engine), "forward", forward)
+    with pytest.raises(EngineError, match=r"^engine torch: was closed$"):
+        scorer.score(texts("A text.", "Another text."))
+
+
 def test_string_types_and_columns(scorer: Scorer) -> None:
     plain = scorer.score(texts(PROSE, "Two."))
     for type_ in (pa.large_string(), pa.string_view()):

@@ -97,6 +97,8 @@ def run_windows(
         filled = fill(batch, chunk.ids_N, unique, pad=special.pad, cls=special.cls, sep=special.sep)
         try:
             logits_BT, pooled_BD = engine.forward(filled.ids_BT, filled.lengths_B, filled.weights_BT)
+        except EngineError:  # no window's fault
+            raise
         except Exception as error:
             pending.extend(_halved(batch, error, engine=engine, special=special, failed=failed))
             continue

@@ -23,8 +23,8 @@ from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.tally import tally_attributes
 
 _SCORING = threading.Lock()
-"""One unit at a time in a process: engines that run bundles in threads (Flink's, Dataflow's harness) share its scorer,
-which is not for several at once, and several units at once would take the memory of several."""
+"""One unit at a time in a process: where bundles run in threads (Flink's, Dataflow's harness) several at once would
+take the memory of several."""
 
 
 @dataclass(eq=False, kw_only=True)

@@ -50,7 +50,7 @@ OnDocument = Callable[[int | None], None]
 
 @dataclass(frozen=True)  # no slots: RunInference holds models by weak reference
 class Scorer:
-    """Scores texts. Make one with `load`; share it within a process, not between threads.
+    """Scores texts. Make one with `load` in each process, after a fork; its threads may share it.
 
     Attributes:
         bundle: The model.

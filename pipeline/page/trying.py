@@ -60,7 +60,7 @@ class Tried:
 
 
 class Model:
-    """A Scorer behind a lock: it is not for several threads at once."""
+    """A Scorer behind a lock."""
 
     def __init__(self, config: ReviewConfig) -> None:
         """Nothing is loaded yet."""

@@ -27,7 +27,7 @@ SUPPORTED: dict[str, tuple[str, ...]] = {"openvino": ("int8", "bfloat16", "float
 
 
 class Engine(Protocol):
-    """A loaded network. Not for use by several threads at once.
+    """A loaded network. Several threads may call it; a forked child may not call openvino's.
 
     Attributes:
         name: "torch" or "openvino".

@@ -7,6 +7,8 @@ kept. Windows run with others of the same width, a multiple of `STEP`: their num
 batch, little is padded, and OpenVINO, which prepares kernels for each new shape (3 to 5 ms), meets few of them.
 """
 
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -34,7 +36,10 @@ _HINTS = {"float32": ("f32",), "bfloat16": ("bf16",), "int8": ("bf16", "f32")}
 
 
 class OpenVinoEngine:
-    """Runs a bundle's network on OpenVINO, in float32, bfloat16 or int8 (its linear layers)."""
+    """Runs a bundle's network on OpenVINO, in float32, bfloat16 or int8 (its linear layers).
+
+    Calls from several threads wait for each other.
+    """
 
     name = "openvino"
 
@@ -68,11 +73,27 @@ class OpenVinoEngine:
             names = (name.removesuffix(".weight") for name in weights if name.endswith(".weight"))
             _check_int8(compiled, expected=sum(input_of(name) in mapped for name in names))
         self._requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
+        self._running = threading.Lock()
+        self._process = os.getpid()
 
     def forward(
         self, ids_BT: NDArray[np.int32], lengths_B: NDArray[np.int32], weights_BT: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the network on a batch; see `Engine.forward`."""
+        """Run the network on a batch; see `Engine.forward`.
+
+        Raises:
+            EngineError: It was closed, or loaded before this process was forked.
+        """
+        if os.getpid() != self._process:  # OpenVINO's threads stayed behind: it would wait for them for ever
+            raise EngineError(
+                "engine openvino: does not outlive a fork; load the model in the child, or start children by spawn"
+            )
+        with self._running:
+            return self._forward(ids_BT, lengths_B, weights_BT)
+
+    def _forward(
+        self, ids_BT: NDArray[np.int32], lengths_B: NDArray[np.int32], weights_BT: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if not self._requests:
             raise EngineError("engine openvino: was closed")
         if len(lengths_B) and lengths_B.max() > self._positions:
