@@ -43,6 +43,12 @@ NESTED = pa.table(
         ({"id": pa.int64(), "doc": pa.struct([("body", TEXT), ("n", pa.int8())])}, None, "doc.body"),
         ({"doc": DOC, "title": TEXT}, None, "title"),  # what lies inside structs only where there is nothing else
         ({"doc": DOC, "title": TEXT}, "doc.lang", "doc.lang"),
+        # As pandas writes a column in which all is None:
+        ({"id": TEXT, "text": pa.null()}, "text", "text"),
+        ({"id": TEXT, "text": pa.null()}, None, "text"),
+        ({"content": TEXT, "text": pa.null()}, None, "content"),
+        ({"body": TEXT, "url": pa.null()}, None, "body"),
+        ({"n": pa.int8(), "doc": pa.struct([("text", pa.null())])}, None, "doc.text"),
     ],
 )
 def test_the_text_column_is_found(fields, wanted, found):
@@ -59,6 +65,7 @@ def test_the_text_column_is_found(fields, wanted, found):
         ({"doc": DOC}, "doc", "column 'doc' is struct<"),
         ({"a": TEXT}, "b", r"no column 'b'; its columns: a \(string\)"),
         ({"doc": DOC}, "doc.nope", r"no column 'doc.nope'; its columns: doc.lang \(string\), doc.text \(string\)"),
+        ({"url": pa.null(), "n": pa.int64()}, None, r"no string column: .*url \(null\)"),
         ({}, None, "its columns: none"),
         ({f"c{i}": pa.int8() for i in range(25)}, None, "c19 .*, and 5 more"),
     ],
@@ -130,6 +137,10 @@ def test_texts_become_the_same_bytes_whatever_their_type(texts, type_, data):
     assert as_binary(array.slice(cut)).to_pylist() == expected[cut:]
     chunked = pa.chunked_array([array.slice(0, cut), array.slice(cut)], type=array.type)
     assert as_binary(chunked).to_pylist() == expected
+
+
+def test_nulls_without_a_type_are_null_texts():
+    assert as_binary(pa.nulls(2)).equals(pa.nulls(2, pa.large_binary()))
 
 
 def test_no_chunks():

@@ -258,6 +258,14 @@ def test_columns_keep_types_and_values(tmp_path):
         assert whole[name].to_pylist() == table[name].to_pylist(), name
 
 
+def test_a_file_of_null_texts_was_a_bad_file(tmp_path):
+    """As pandas writes a column in which all is None."""
+    entry = write(tmp_path / "n.parquet", pa.table({"id": [1, 2, 3], "text": pa.nulls(3)}), row_group_size=2)
+    first, second = plan(entry, columns=("id",))
+    rows = pa.concat_tables(read_unit(unit, text="text", id="id") for unit in (first, second))
+    assert rows.equals(pa.table({"text": pa.nulls(3, pa.large_binary()), "id": [1, 2, 3]}))
+
+
 def test_timestamps_of_spark_came_out_in_another_century(tmp_path):
     # 9999-12-31 is 253,402,214,400 s after 1970: in nanoseconds more than 2**63, which began again in 1816.
     when = [datetime.datetime(9999, 12, 31), None, datetime.datetime(1066, 10, 14, 9)]

@@ -6,6 +6,7 @@ column whose very name is `doc.text` wins over the field `text` of a column `doc
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -122,9 +123,9 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> st
 
     Args:
         schema: Of a file or table.
-        wanted: Name or path of the column; may be of a binary type. None: the string-like column called text, content
-            or document (in this order), else the only string-like one; columns inside structs only where there is no
-            other.
+        wanted: Name or path of the column; may be of a binary type, or of nulls alone. None: the string-like column
+            called text, content or document (in this order), else one of nulls called so, else the only string-like
+            one; columns inside structs only where there is no other.
         where: The file or table, for the error message.
 
     Returns:
@@ -135,15 +136,16 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> st
     """
     if wanted is not None:
         type_ = get_column(schema, wanted, where=where).type
-        if is_string_like(type_) or is_bytes_like(type_):
+        if is_string_like(type_) or is_bytes_like(type_) or pa.types.is_null(type_):
             return wanted
         raise UserError(
             f"{where}: column '{wanted}' is {type_}, expected string or binary; its columns: {describe(schema)}"
         )
     strings = [name for name, type_ in leaves(schema) if is_string_like(type_)]
+    nulls = [name for name, type_ in leaves(schema) if pa.types.is_null(type_)]
     top = [name for name in strings if name in schema.names]
-    for usual in USUAL:
-        usually = [name for name in top or strings if name == usual or (not top and name.endswith(f".{usual}"))]
+    for names, usual in product((strings, nulls), USUAL):
+        usually = [name for name in names if name == usual or (not top and name.endswith(f".{usual}"))]
         if len(usually) == 1:
             return usually[0]
     if len(top or strings) == 1:
@@ -193,7 +195,7 @@ def as_binary(values: Any) -> pa.Array:
     """Texts as bytes.
 
     Args:
-        values: Array or chunked array of a string-like or binary type.
+        values: Array or chunked array of a string-like or binary type, or of nulls.
 
     Returns:
         One large_binary array: nulls stay, bytes that are not valid UTF-8 stay as they are.
