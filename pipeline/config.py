@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from rtdscan.pipeline.located_yaml import Key, dotted, parse, read_text
@@ -145,18 +145,6 @@ class ScanConfig(ScoreSettings):
                     {"name": json.dumps(name)},
                 )
         return beam
-
-    @model_validator(mode="after")
-    def _ordered_thresholds(self) -> "ScanConfig":
-        for low, high in (("floor", "flag"), ("review", "drop")):
-            below, above = getattr(self.thresholds, low), getattr(self.thresholds, high)
-            if below is not None and above is not None and below > above:
-                raise PydanticCustomError(
-                    "rtdscan",
-                    "thresholds.{low} is {below}; expected at most thresholds.{high}, which is {above}",
-                    {"key": ("thresholds", low), "low": low, "below": below, "high": high, "above": above},
-                )
-        return self
 
 
 def load_config(

@@ -1,3 +1,4 @@
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from rtdscan.transforms.columns import (
     as_binary,
+    as_table,
     find_column,
     find_text_column,
     get_column,
@@ -75,6 +77,21 @@ def test_errors_name_file_column_type_and_columns(fields, wanted, message):
         find_text_column(pa.schema(fields), wanted, where="corpus/x.parquet")
     assert str(caught.value).startswith("corpus/x.parquet")
     assert "\n" not in str(caught.value)
+
+
+def test_what_names_the_text_column_is_told_as_the_caller_knows_it():
+    with pytest.raises(UserError, match="name the text column by text=;"):
+        find_text_column(pa.schema({"a": TEXT, "b": TEXT}), None, where="the table", told_by="text=")
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame, pa.record_batch])
+def test_data_frames_are_tables(frame):
+    assert as_table(frame({"text": ["a", "b"]})).to_pydict() == {"text": ["a", "b"]}
+
+
+def test_what_is_no_table_is_told():
+    with pytest.raises(TypeError, match=r"expected a pyarrow\.Table or a data frame, found dict"):
+        as_table({"text": ["a"]})
 
 
 def test_two_columns_of_one_name_are_refused():

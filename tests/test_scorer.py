@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -216,6 +217,12 @@ def test_one_threshold_of_a_pair_moves_the_other_along(scorer: Scorer) -> None:
         scorer.with_settings(ScoreSettings(thresholds=Thresholds(floor=0.9)))
 
 
+@pytest.mark.parametrize(("low", "high"), [("floor", "flag"), ("review", "drop")])
+def test_thresholds_that_contradict_each_other_blamed_the_model(low: str, high: str) -> None:
+    with pytest.raises(ValueError, match=rf"thresholds\.{low} is 0\.9; expected at most thresholds\.{high}, which"):
+        ScoreSettings.model_validate({"thresholds": {low: 0.9, high: 0.1}})
+
+
 def test_all_words_above_a_low_threshold_are_flagged(scorer: Scorer) -> None:
     settings = ScoreSettings(thresholds=Thresholds(flag=0.001), output=OutputSettings(words=True))
     (row,) = scorer.with_settings(settings).score(texts(PROSE)).to_pylist()
@@ -313,6 +320,9 @@ def test_string_types_and_columns(scorer: Scorer) -> None:
     assert scorer.score(dictionary).equals(plain)
     nested = pa.table({"doc": pa.array([{"text": PROSE}, {"text": "Two."}]), "n": [1, 2]})
     assert scorer.score(nested, text="doc.text").equals(plain)
+    assert scorer.score(pl.DataFrame({"text": [PROSE, "Two."]})).equals(plain)
+    with pytest.raises(UserError, match="2 string columns: name the text column by text=;"):
+        scorer.score(pa.table({"a": ["x"], "b": ["y"]}))
     with pytest.raises(UserError, match="body"):
         scorer.score(texts("x").append_column("other", pa.array(["y"])), text="body")
 

@@ -118,7 +118,20 @@ def is_bytes_like(type_: pa.DataType) -> bool:
     return any(test(type_) for test in _BINARIES)
 
 
-def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> str:
+def as_table(rows: Any) -> pa.Table:
+    """A table, or what Arrow can read as one (data frames of pandas and Polars, anything with `__arrow_c_stream__`).
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(rows, pa.Table):
+        return rows
+    if not hasattr(rows, "__arrow_c_stream__"):
+        raise TypeError(f"expected a pyarrow.Table or a data frame, found {type(rows).__name__}")
+    return pa.table(rows)
+
+
+def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str, told_by: str = "input.text") -> str:
     """Which column holds the text.
 
     Args:
@@ -127,6 +140,7 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> st
             called text, content or document (in this order), else one of nulls called so, else the only string-like
             one; columns inside structs only where there is no other.
         where: The file or table, for the error message.
+        told_by: What names the column: the option or argument, for the error message.
 
     Returns:
         Name or path of the column.
@@ -151,7 +165,7 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str) -> st
     if len(top or strings) == 1:
         return (top or strings)[0]
     wrong = f"{len(top or strings)} string columns" if strings else "no string column"
-    raise UserError(f"{where} has {wrong}: name the text column by input.text; its columns: {describe(schema)}")
+    raise UserError(f"{where} has {wrong}: name the text column by {told_by}; its columns: {describe(schema)}")
 
 
 def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

@@ -174,9 +174,8 @@ def network_digest(bundle: Bundle) -> str:
 
 
 def _scores(bundle: Bundle, engine: Engine, texts: Sequence[str]) -> PieceScores:
-    settings = ScoreSettings(
-        thresholds=Thresholds(**bundle.card.thresholds.model_dump()), output=OutputSettings(words=True)
-    )
+    thresholds = Thresholds().or_else(bundle.card.thresholds.model_dump())
+    settings = ScoreSettings(thresholds=thresholds, output=OutputSettings(words=True))
     pieces = [Piece(at, text) for at, text in enumerate(texts)]
     scores = score_pieces(pieces, bundle=bundle, engine=engine, lexicon=bundle.lexicon(), settings=settings)
     engine.close()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.candidates import evidence
-from rtdscan.transforms.columns import as_binary, find_text_column, read_column
+from rtdscan.transforms.columns import as_binary, as_table, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.engines import Engine, load_engine
@@ -118,7 +118,7 @@ class Scorer:
         """Score every row of a table.
 
         Args:
-            table: One text a row, in a string-like column.
+            table: One text a row, in a string-like column; a table, or a data frame of pandas or Polars.
             text: Name of the text column; needed where there are several that could be.
             id: Name of a column to keep as `id`.
 
@@ -126,9 +126,11 @@ class Scorer:
             One attribute row per row, in order (schema: records.attribute_schema).
 
         Raises:
+            TypeError: It is no table.
             UserError: There is no such column, no single text column, or two columns would have one name.
         """
-        name = find_text_column(table.schema, text, where="the table")
+        table = as_table(table)
+        name = find_text_column(table.schema, text, where="the table", told_by="text=")
         columns = self.settings.output.columns
         names = ["text", *(["id"] if id else []), *columns]
         carried = (read_column(table, column) for column in (*([id] if id else []), *columns))

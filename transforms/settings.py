@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from rtdscan.transforms.errors import UserError
 
@@ -24,7 +25,10 @@ class Section(BaseModel):
 
 
 class Thresholds(Section):
-    """When a word is a candidate or flagged, and when a document is reviewed or dropped. Probabilities."""
+    """When a word is a candidate or flagged, and when a document is reviewed or dropped. Probabilities.
+
+    Of a pair that is given, floor is at most flag, and review at most drop.
+    """
 
     floor: Share | None = Field(
         None, description="words at or above this are stored as candidates; default: the bundle's, at most `flag`"
@@ -39,6 +43,18 @@ class Thresholds(Section):
         description="documents whose score is at or above this are `drop`; default: the bundle's, at least `review`",
     )
     not_ok: Decision = Field("review", description="decision for rows without a score (empty, null, invalid, failed)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Thresholds":
+        for low, high in (("floor", "flag"), ("review", "drop")):
+            below, above = getattr(self, low), getattr(self, high)
+            if below is not None and above is not None and below > above:
+                raise PydanticCustomError(
+                    "rtdscan",
+                    "thresholds.{low} is {below}; expected at most thresholds.{high}, which is {above}",
+                    {"key": ("thresholds", low), "low": low, "below": below, "high": high, "above": above},
+                )
+        return self
 
     def or_else(self, own: Mapping[str, float]) -> "Thresholds":
         """These, and where one is not given the model's own; of a pair the one that is given moves the other along.

@@ -85,7 +85,7 @@ def clean_table(
         raise RtdscanError(f"{table.num_rows} rows of input but {attributes.num_rows} of attributes: scan again")
     refuse_reason(table.schema, where=file or "the table")
     _refuse_lack(attributes, settings)
-    text = find_text_column(table.schema, text, where=file or "the table")
+    text = find_text_column(table.schema, text, where=file or "the table", told_by="text=")
     chosen = selected(attributes, settings)
     if marks is None:
         marks = marks_of_table(table, attributes, settings, text=text, file=file)
