@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,17 @@ def test_a_worker_with_another_generator_is_refused(bundle: Path) -> None:
         load_scorer(reads.model_dump_json(), digest, None, "0" * 32)
     assert load_scorer(letters.model_dump_json(), digest).gaps is None
     assert load_scorer(reads.model_dump_json(), digest, None, generator_digest(load_bundle(str(bundle)))).gaps
+
+
+def test_settings_that_read_in_context_load_the_generator(bundle: Path) -> None:
+    """They were taken without a word, and suggestions made without it."""
+    reads = settings_of(suggest=SuggestSettings(in_context=True, least=0.0), thresholds=Thresholds(flag=0.0))
+    letters = Scorer.load(str(bundle), settings=settings_of())
+    rows = pa.table({"text": ["the house 的"]})
+    changed = letters.with_settings(reads)
+    assert changed.score(rows).equals(Scorer.load(str(bundle), settings=reads).score(rows))
+    assert not changed.score(rows).equals(replace(changed, gaps=None).score(rows))
+    assert changed.with_settings(letters.settings).with_settings(reads).gaps is changed.gaps
 
 
 def test_another_generator_makes_spans_again_and_scores_nothing(bundle: Path) -> None:

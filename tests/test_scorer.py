@@ -1,6 +1,9 @@
 """Scorer: what a text's attributes are does not depend on what is scored beside it."""
 
+import pickle
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny import make_tiny_bundle
 
 from rtdscan.transforms import scorer as scorer_module
 from rtdscan.transforms.documents import PIECE_BYTES
@@ -227,6 +231,22 @@ def test_all_words_above_a_low_threshold_are_flagged(scorer: Scorer) -> None:
     settings = ScoreSettings(thresholds=Thresholds(flag=0.001), output=OutputSettings(words=True))
     (row,) = scorer.with_settings(settings).score(texts(PROSE)).to_pylist()
     assert row["n_flagged"] == sum(word["score"] >= 0.001 for word in row["words"]) > 0
+
+
+def test_a_pickled_scorer_is_loaded_again_where_it_arrives(tiny_bundle: Path, tmp_path: Path) -> None:
+    """OpenVINO's requests can't be pickled."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_bundle, model)
+    loaded = Scorer.load(str(model), settings=ScoreSettings(engine="openvino", precision="float32"))
+    scorer = loaded.with_settings(ScoreSettings(thresholds=Thresholds(flag=0.2), output=OutputSettings(words=True)))
+    sent = pickle.dumps(scorer)
+    assert len(sent) < 10_000
+    arrived = pickle.loads(sent)
+    assert arrived.settings == scorer.settings
+    assert arrived.score(texts(PROSE)).equals(scorer.score(texts(PROSE)))
+    make_tiny_bundle(model, seed=1)
+    with pytest.raises(UserError, match="give every worker the same model"):
+        pickle.loads(sent)
 
 
 def test_a_window_that_the_model_does_not_know_is_refused(scorer: Scorer) -> None:

@@ -9,6 +9,7 @@ A text's attributes depend on the text, the model and the settings alone: not on
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from rtdscan.transforms.documents import NULL, Document, failed_document, read_d
 from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.engines import Engine, load_engine
 from rtdscan.transforms.engines.quantised import Ranges
+from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.forward import Known
 from rtdscan.transforms.gaps import GapReader, load_reader
 from rtdscan.transforms.lexicon import Lexicon
@@ -88,7 +90,7 @@ class Scorer:
 
         Args:
             bundle: The model.
-            settings: Everything else.
+            settings: Everything else; `model` says where it was loaded from, for pickling.
             ranges: For int8; None: those of the bundle, or found.
         """
         settings = resolve_settings(settings, bundle)
@@ -110,9 +112,18 @@ class Scorer:
         )
 
     def with_settings(self, settings: ScoreSettings) -> "Scorer":
-        """The same network with other settings; engine, precision, device, threads stay, and what was loaded."""
-        chosen = {name: getattr(self.settings, name) for name in ("engine", "precision", "device", "threads")}
-        return replace(self, settings=resolve_settings(settings.model_copy(update=chosen), self.bundle))
+        """The same network with other settings; model, engine, precision, device, threads stay, and what was loaded.
+
+        Where suggestions are to be read in context and the generator was not loaded, it is now: keep the result.
+        """
+        chosen = {name: getattr(self.settings, name) for name in ("model", "engine", "precision", "device", "threads")}
+        settings = resolve_settings(settings.model_copy(update=chosen), self.bundle)
+        gaps = self.gaps or (load_reader(self.bundle, settings=settings) if settings.suggest.reads else None)
+        return replace(self, settings=settings, gaps=gaps)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is what it was loaded from: whoever unpickles it loads it again."""
+        return _load_again, (self.settings, self.bundle.digest)
 
     def score(self, table: pa.Table, *, text: str | None = None, id: str | None = None) -> pa.Table:
         """Score every row of a table.
@@ -303,6 +314,17 @@ class Scorer:
             id_type=rows.field(1).type if has_id else None,
             carried=tuple(rows)[2 if has_id else 1 :],
         )
+
+
+def _load_again(settings: ScoreSettings, digest: str) -> Scorer:
+    """What a pickled Scorer becomes; UserError where its model is not here, or another one is."""
+    bundle = load_bundle(settings.model)
+    if bundle.digest != digest:
+        raise UserError(
+            f"model {settings.model} has digest {bundle.digest} here, but {digest} where the scorer was pickled: give "
+            "every worker the same model"
+        )
+    return Scorer.from_bundle(bundle, settings=settings)
 
 
 def _distinct(texts: pa.ChunkedArray) -> tuple[pa.LargeBinaryArray, NDArray[np.int64]]:
