@@ -115,4 +115,4 @@ def test_every_command_runs(tmp_path: Path) -> None:
         path.write_text(block)
         done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert "teh" in done.stdout or number > 0
+        assert "teh" in done.stdout

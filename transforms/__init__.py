@@ -53,6 +53,10 @@ results      what became of all units, in one file
 child        what a process that was given units does with them
 task         the same in a Ray task, which may be repeated
 
+Meant to be called by others' programs: scorer.Scorer, settings.ScoreSettings, cleaning.rows.clean_table with
+cleaning.settings.CleanSettings, records.attribute_schema, and errors.RtdscanError, the base of errors meant for people.
+The rest may change from one version to the next.
+
 Two rules, each held by a test that reads the source. `transforms` never imports `pipeline`. Nouns (everything up
 to `cleaning`) are plain Python over arrays and Arrow tables, free of Beam; verbs are thin PTransforms around them.
 """
