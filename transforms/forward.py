@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdscan.transforms.batches import Batch, fill, plan_batches, scatter
+from rtdscan.transforms.batches import SPECIAL_TOKENS, Batch, fill, plan_batches, scatter
 from rtdscan.transforms.bundle import SpecialIds
 from rtdscan.transforms.engines import Engine
 from rtdscan.transforms.errors import EngineError
@@ -89,7 +89,7 @@ def run_windows(
     pooled_UD = np.zeros((len(first_U), engine.dims), dtype=np.float32)
     failed: dict[int, str] = {}
     new_K = _recall(known, keys, unique, logit_N, pooled_UD)
-    plan = plan_batches((unique.end_B - unique.start_B + 2)[new_K], tokens=tokens)
+    plan = plan_batches((unique.end_B - unique.start_B + SPECIAL_TOKENS)[new_K], tokens=tokens)
     pending = [Batch(new_K[batch.rows_B], batch.length) for batch in plan][::-1]
     left = len(chunk.ids_N)
     while pending:

@@ -288,13 +288,14 @@ class Scorer:
 
     def judge(self, texts: Sequence[str], places: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
         """What the network says of words at some places (see candidates.IN_CONTEXT)."""
-        plain = ScoreSettings(
-            output=OutputSettings(words=True, embedding="none"),
-            suggest=SuggestSettings(top_k=0),
-            thresholds=Thresholds(floor=1.0, flag=1.0, review=1.0, drop=1.0),
-        )
-        kept = self.settings.model_copy(update={name: getattr(plain, name) for name in plain.model_fields_set})
-        words = replace(self, settings=kept).score(pa.table({"text": pa.array(texts, pa.string())}))["words"]
+        plain = {
+            "output": OutputSettings(words=True, embedding="none"),
+            "suggest": SuggestSettings(top_k=0),
+            "thresholds": Thresholds(floor=1.0, flag=1.0, review=1.0, drop=1.0),
+        }
+        words = replace(self, settings=self.settings.model_copy(update=plain)).score(
+            pa.table({"text": pa.array(texts, pa.string())})
+        )["words"]
         return evidence(words, places)
 
     def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
