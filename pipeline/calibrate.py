@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         tables = {"before": found.table_before, "after": found.table_after}
         plot_reliability(args.plot, tables, title=f"{bundle.name}, {found.rate:.2%} errors expected")
-    notes = [*measured.labelled.notes, *found.notes, *([EASIER] if synthetic else [])]
+    notes = [*bundle.warnings, *measured.notes, *found.notes, *([EASIER] if synthetic else [])]
     with after_work():
         if args.json:
             print_json({"output": str(path), "digest": bundle.digest, "bundle": found.card, "notes": notes})

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         right_W, rows = word_rows(truth)
         detectors = {MODEL: p_W, **baselines.scores}
         plot_precision_recall(args.plot, detectors=detectors, right_W=right_W, rows=rows, title=bundle.name)
-    notes = [*bundle.warnings, *measured.labelled.notes, *baselines.notes]
+    notes = [*bundle.warnings, *measured.notes, *baselines.notes]
     notes += [EASIER] if measured.labelled.synthetic else []
     notes += [] if ALL in report.words[MODEL] else [NO_WORDS]
     notes += [FEW_DOCUMENTS] if report.few_documents else []

@@ -275,7 +275,7 @@ def _finish(
         threads=job.settings.threads,
         device=prepared.device or (job.settings.device if job.settings.engine == "torch" else None),
         chosen=prepared.chosen,
-        precision_note=precision_note(bundle, flag=config.thresholds.flag),
+        precision_note=precision_note(bundle, tally, flag=config.thresholds.flag),
         warnings=(*warnings_of(bundle, tally), *plan.warnings),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
         judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring), config, output=job.output),

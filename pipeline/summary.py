@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.gate import Judgement, print_judgement
+from rtdscan.pipeline.language import doubt_of
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
@@ -19,9 +20,6 @@ from rtdscan.transforms.tally import Tally
 BLOCKS = " ▁▂▃▄▅▆▇█"
 WORST_SHOWN = 5
 BAD_SHOWN = 10
-
-UNKNOWN_WARNING = 0.1
-"""Share of unknown tokens above which the summary doubts that the text is in the model's language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Summary:
         model: Name of the bundle; engine, precision, workers, threads of each: as resolved.
         device: Where torch ran the network; "auto": each worker took a CUDA device if it had one. None: another engine.
         chosen: Why `auto` chose this precision; None where it was given.
-        precision_note: What precision the flags are meant to have; None where nobody measured it.
+        precision_note: What precision the flags are meant to have; None where nobody measured it on such text.
         warnings: What a user should know.
         spans: The worst spans with their contexts; empty unless `log.text` allows it.
         judgement: What the gates say.
@@ -211,18 +209,16 @@ def _gauge_gates(judgement: Judgement, registry: CollectorRegistry) -> None:
                 drift.labels(name).set(measure["value"])
 
 
-def precision_note(bundle: Bundle, *, flag: float | None) -> str | None:
-    """Which precision flags are meant to have; None where `flag`, if given, is not the threshold that was measured."""
+def precision_note(bundle: Bundle, tally: Tally, *, flag: float | None) -> str | None:
+    """Which precision flags are meant to have; None where `flag`, if given, is not the threshold that was measured, and
+    where the text may be in another language."""
     measured = bundle.card.flag_precision
-    if not measured or (flag is not None and flag != bundle.card.thresholds.flag):
+    if not measured or (flag is not None and flag != bundle.card.thresholds.flag) or doubt_of(tally):
         return None
     return f"meant to be right {measured['precision']:.0%} of the time ({measured['on']})"
 
 
 def warnings_of(bundle: Bundle, tally: Tally) -> tuple[str, ...]:
     """What a user should know of the model, and of the corpus beside it."""
-    share = tally.metrics()["unknown_share"]
-    if share < UNKNOWN_WARNING:
-        return bundle.warnings
-    doubt = f"{share:.0%} of tokens are outside the model's vocabulary: is the text in the model's language?"
-    return (*bundle.warnings, doubt)
+    doubt = doubt_of(tally)
+    return (*bundle.warnings, doubt) if doubt else bundle.warnings

@@ -24,7 +24,10 @@ from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import Truth
 from rtdscan.pipeline.summary import precision_note
 from rtdscan.transforms.bundle import BundleCard, load_bundle
+from rtdscan.transforms.lexicon import LEXICON_FILE
+from rtdscan.transforms.lexicon_file import write_lexicon
 from rtdscan.transforms.readout import sigmoid
+from rtdscan.transforms.tally import Tally
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +155,7 @@ def test_few_documents_leave_the_bundle_without_an_interval(tiny_bundle: Path, t
         assert [card.flag_precision[name] is not None for name in ("low", "high")] == [given] * 2
         assert (FEW_DOCUMENTS in found.notes) == (not given)
         assert (" (–) |" in section(found, synthetic=False)) == (not given)
-        assert precision_note(replace(bundle, card=card), flag=None)
+        assert precision_note(replace(bundle, card=card), Tally.zero(), flag=None)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,15 @@ def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsy
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert (model / "bundle.json").read_text() != (output / "bundle.json").read_text()
     assert not list(tmp_path.glob(".new-*"))
+
+
+def test_notes_are_of_the_text(tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fresh = make_tiny_bundle(tmp_path / "fresh", card={"calibration": {}})
+    write_lexicon(["the"], [9], total=9, sink=fresh / LEXICON_FILE)
+    args = ["calibrate", corpus, "--corrupt", "--model", str(fresh), "--set", "input.documents=40", "--keep-readout"]
+    assert main([*args, "--output", str(tmp_path / "new"), "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert sum("is the text in the model's language?" in note for note in notes) == 1
 
 
 def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:

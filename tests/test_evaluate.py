@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from rtdscan.pipeline.detection.measuring import EASIER
 from rtdscan.pipeline.detection.reliability import calibration_error
 from rtdscan.pipeline.detection.tables import NO_WORDS, make_report
 from rtdscan.pipeline.detection.truth import ALL, label_words
+from rtdscan.pipeline.language import doubt_of
 from rtdscan.transforms.corruption.wordlist import frequency
 from rtdscan.transforms.lexicon import LEXICON_FILE
 from rtdscan.transforms.lexicon_file import write_lexicon
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings, Thresholds
+from rtdscan.transforms.tally import tally_attributes
 
 CARD = {
     "readout": {"coefficients": {"largest": 0.7, "mean": 0.2, "pieces": -0.3}, "intercept": 0.2},
@@ -119,9 +122,9 @@ def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.C
     assert sum(bin_["words"] for bin_ in found["reliability"]) == every["words"]
     assert found["documents"]["shuffled"]["words"] == 40, "fewer than 20 are clean all over"
     # "qx…" is in no list: only other unlisted words are as rare.
-    assert found["words"]["word rarity"]["all"]["auroc"] > 0.99
+    assert found["words"]["word rarity (English)"]["all"]["auroc"] > 0.99
     if _has("hunspell"):
-        assert found["words"]["Hunspell"]["all"]["auroc"] > 0.98
+        assert found["words"]["Hunspell (en_US)"]["all"]["auroc"] > 0.98
     assert not found["data"]["corrupted"]
     assert EASIER not in found["notes"]
     if _has("matplotlib"):
@@ -202,8 +205,41 @@ def test_without_the_spelling_checker_it_says_so(
     monkeypatch.setattr(baselines, "has_hunspell", lambda: False)
     assert main(["evaluate", labelled, "--model", model, "--set", "draws=0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found["words"]) == {"model", "word rarity"}
+    assert set(found["words"]) == {"model", "word rarity (English)"}
     assert baselines.INSTALL in found["notes"]
+
+
+def test_text_in_another_language_is_doubted(
+    lexical_model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Detectors that know English only were shown beside the model for text in any language."""
+    args = ["evaluate", labelled, "--model", lexical_model, "--set", "draws=0", "--json"]
+    assert main(args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["words"]) == {"model"}
+    language, left_out = found["notes"]
+    assert "of words are in the model's lexicon: is the text in the model's language?" in language
+    assert left_out == f"{baselines.FOREIGN}: Hunspell (en_US), word rarity (English)"
+    if _has("hunspell"):  # a dictionary of one's own is kept
+        (tmp_path / "xx.aff").write_text("SET UTF-8\n")
+        (tmp_path / "xx.dic").write_text("1\nwater\n")
+        assert main([*args, "--set", f"dictionary={tmp_path}/xx"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert set(found["words"]) == {"model", "Hunspell (xx)"}
+        assert found["notes"][1] == f"{baselines.FOREIGN}: word rarity (English)"
+
+
+def test_the_doubt_of_evaluate_is_that_of_the_scan(lexical_model: str) -> None:
+    texts = [*sentences(30), "我们 αβγ 42 x2", "", "one"]
+    scorer = Scorer.load(lexical_model, settings=ScoreSettings(engine="torch", precision="float32"))
+    told: list[int] = []
+    rows = pa.table({"text": pa.array([text.encode() for text in texts], pa.large_binary())})
+    attributes = scorer.score_rows(rows, on_listed=lambda *counts: told.extend(counts))
+    tally = replace(tally_attributes(attributes, file="f"), spelled=told[0], listed=told[1])
+    evidence = gather(scorer, texts, lexicon=scorer.lexicon)
+    assert (evidence.tokens, evidence.unknown) == (tally.tokens, tally.unknown)
+    assert tally.unknown > 0
+    assert evidence.doubt == doubt_of(tally) is not None
 
 
 def test_baselines_by_word(tmp_path: Path) -> None:

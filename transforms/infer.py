@@ -4,7 +4,7 @@ Windows, length sorting and batching happen inside the scorer, where all documen
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -84,6 +84,12 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
     def on_document(row: int | None) -> None:
         attempts.note_row(job, batch.unit, attempt, row)
 
+    spelled, listed = batch.spelled, batch.listed
+
+    def on_listed(*counts: int) -> None:
+        nonlocal spelled, listed
+        spelled, listed = counts
+
     if batch.outcome == "restamped" and batch.previous is not None:
         attributes = scorer.restamp(batch.previous, batch.table, first_row=batch.unit.first_row)
     elif batch.outcome == "rewritten" and batch.previous is not None:
@@ -95,8 +101,10 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
             failed=batch.failed,
             on_document=on_document if batch.careful else None,
             on_tokens=pace.tell,
+            on_listed=on_listed,
         )
     tally = tally_attributes(attributes, file=batch.unit.file.relative, by=batch.by)
+    tally = replace(tally, spelled=spelled, listed=listed)
     return ScoredBatch(batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started)
 
 

@@ -29,6 +29,9 @@ LISTED = ("rarity", "rarity_small", "unlisted", "slip", "slip_title", "misspelt"
 LEXICAL = (*LISTED, "title", "upper", "digit", "mark", "length", "non_ascii", "opening", "again")
 """Features of a word's letters, see `lexical_features`."""
 
+LOOKED_UP = ("digit", "mark", "unlisted")
+"""Features that tell how many words a lexicon could list, and how many it does."""
+
 SHOUTED = 4
 """Letters of the shortest word in capitals that is taken for a word, not for an acronym."""
 

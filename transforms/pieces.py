@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.engines import Engine
 from rtdscan.transforms.forward import Known, run_windows
-from rtdscan.transforms.lexicon import LEXICAL, Lexicon, piece_features
+from rtdscan.transforms.lexicon import LEXICAL, LOOKED_UP, Lexicon, piece_features
 from rtdscan.transforms.pace import OnTokens
 from rtdscan.transforms.settings import ScoreSettings
 from rtdscan.transforms.stored import PieceScores, piece_scores
@@ -45,6 +45,8 @@ def score_pieces(
         on_tokens=on_tokens,
     )
     names = [name for name in bundle.card.readout.coefficients if name in LEXICAL]
+    if lexicon is not None:
+        names += [name for name in LOOKED_UP if name not in names]
     letters_WF = piece_features(
         names,
         codes_P=[codepoints(piece.text) for piece in pieces] if names else [],

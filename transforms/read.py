@@ -74,6 +74,8 @@ def read_documents(unit: WorkUnit, job: Job) -> DocumentBatch | UnitResult:
         outcome="scored" if previous is None else outcome,
         table=rows.select(range(counted)),
         previous=previous,
+        spelled=stamp.tally.spelled if stamp else 0,
+        listed=stamp.tally.listed if stamp else 0,
         careful=attempt.careful,
         failed=frozenset(attempt.failed),
         started=started,

@@ -119,6 +119,7 @@ class DocumentBatch:
         table: Columns `text` (large_binary: UTF-8 as stored, maybe invalid; null where null), `id` if configured, and
             the carried columns under their own names.
         previous: The unit's attributes so far, where they serve ("rewritten", "restamped").
+        spelled, listed: Of the tally that was stored with `previous`.
         careful: One document at a time, leaving a note of which; set after the unit killed a worker twice.
         failed: Rows (from 0 within the unit) that killed a worker: not to be tried again.
         started: time.monotonic() when reading began, to tell how long the unit took in this process.
@@ -130,6 +131,8 @@ class DocumentBatch:
     outcome: Outcome
     table: pa.Table
     previous: pa.Table | None = None
+    spelled: int = 0
+    listed: int = 0
     careful: bool = False
     failed: frozenset[int] = frozenset()
     started: float = 0.0

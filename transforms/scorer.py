@@ -48,6 +48,7 @@ CHUNK_PIECES = 4096
 """Texts of a chunk at most: each costs a vector of D numbers whatever its length."""
 
 OnDocument = Callable[[int | None], None]
+OnListed = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)  # no slots: RunInference holds models by weak reference
@@ -157,6 +158,7 @@ class Scorer:
         failed: frozenset[int] = frozenset(),
         on_document: OnDocument | None = None,
         on_tokens: OnTokens | None = None,
+        on_listed: OnListed | None = None,
     ) -> pa.Table:
         """Score rows as ReadDocuments gives them. Equal texts are scored once.
 
@@ -166,6 +168,7 @@ class Scorer:
             failed: Rows that are not to be tried, because they killed a worker.
             on_document: Called with each row's number before it is scored alone, with None after it; slow.
             on_tokens: Called now and then with the number of tokens scored since.
+            on_listed: Called at the end with `spelled` and `listed` of all rows, see tally.Tally.
 
         Returns:
             One attribute row per row.
@@ -182,8 +185,10 @@ class Scorer:
         stored = stored_columns(
             documents, parts, settings=self.settings, dims=self.engine.dims, embedding_map=self.embedding_map
         )
-        told = self._presented(stored, lambda at: documents[at].text())
-        return self._attributes(told.take(pa.array(kind_R)), rows, first_row=first_row)
+        told = self._presented(stored, lambda at: documents[at].text()).take(pa.array(kind_R))
+        if on_listed is not None:
+            on_listed(*(int(told[name].to_numpy().sum()) for name in ("n_spelled", "n_listed")))
+        return self._attributes(told, rows, first_row=first_row)
 
     def rewrite(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
         """Make spans and decisions again from stored attributes; no network runs. Equal texts are looked at once.

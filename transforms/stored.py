@@ -18,6 +18,7 @@ from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.documents import Document
 from rtdscan.transforms.embedding import EmbeddingMap, embeddings
 from rtdscan.transforms.forward import Forward
+from rtdscan.transforms.lexicon import LOOKED_UP
 from rtdscan.transforms.presentation import mark_lists
 from rtdscan.transforms.readout import text_levels, token_probabilities, word_probabilities
 from rtdscan.transforms.records import Status
@@ -44,6 +45,8 @@ class PieceScores:
     tokens_P: NDArray[np.int64]
     windows_P: NDArray[np.int64]
     unknown_P: NDArray[np.int64]
+    spelled_P: NDArray[np.int64]
+    listed_P: NDArray[np.int64]
     truncated_P: NDArray[np.bool_]
     sum_P: NDArray[np.float64]
     max_P: NDArray[np.float32]
@@ -62,9 +65,18 @@ def piece_scores(
     settings: ScoreSettings,
     lexical: Mapping[str, NDArray[np.float64]],
 ) -> PieceScores:
-    """Read the network's output of a chunk out into scores of its pieces."""
+    """Read the network's output of a chunk out into scores of its pieces.
+
+    Args:
+        chunk: Tokens, words and windows.
+        forward: The network's output.
+        card: Readout and calibration.
+        settings: Thresholds resolved.
+        lexical: Features of the words' letters: those that the readout has and, where there is a lexicon, LOOKED_UP.
+    """
     n_pieces = len(chunk.document_P)
-    given, level_N = dict(lexical), None
+    given = {name: lexical[name] for name in card.readout.coefficients if name in lexical}
+    level_N = None
     if "level" in card.readout.coefficients:
         level_P = text_levels(forward.logit_N, pairs=chunk.pairs, words_T=chunk.words_P)
         given["level"], level_N = np.repeat(level_P, chunk.words_P), np.repeat(level_P, chunk.tokens_P)
@@ -76,6 +88,10 @@ def piece_scores(
     pooled_PD = np.zeros((n_pieces, forward.pooled_BD.shape[1]), dtype=np.float32)
     np.add.at(pooled_PD, piece_B, forward.pooled_BD)
     every_W = np.ones(len(p_W), dtype=bool)
+    spelled_W = listed_W = ~every_W
+    if all(name in lexical for name in LOOKED_UP):
+        spelled_W = lexical["digit"] + lexical["mark"] == 0
+        listed_W = spelled_W & (lexical["unlisted"] == 0)
     tokens = None
     if settings.output.tokens:
         p_N = token_probabilities(card, forward.logit_N, pairs=chunk.pairs, given=given, level_N=level_N)
@@ -86,6 +102,8 @@ def piece_scores(
         tokens_P=chunk.tokens_P,
         windows_P=chunk.windows_P,
         unknown_P=chunk.unknown_P,
+        spelled_P=np.bincount(piece_W[spelled_W], minlength=n_pieces),
+        listed_P=np.bincount(piece_W[listed_W], minlength=n_pieces),
         truncated_P=chunk.truncated_P,
         # bincount adds in order, one document at a time: neighbours can't change the rounding.
         sum_P=np.bincount(piece_W, p_W.astype(np.float64), minlength=n_pieces).astype(np.float64),
@@ -117,7 +135,7 @@ def stored_columns(
 
     Returns:
         A row per document: status, reason, n_chars, n_words, n_tokens, n_windows, unk_share, score, max_score,
-        candidates, and embedding, words, tokens as asked for.
+        candidates, and embedding, words, tokens as asked for; for the tally alone n_spelled and n_listed.
     """
     totals = _Totals.of(documents, parts, dims=dims)
     status, reason = _verdicts(documents, totals, limit=settings.limits.document_tokens)
@@ -131,6 +149,8 @@ def stored_columns(
         "n_words": pa.array(words_U, pa.int32()),
         "n_tokens": pa.array(tokens_U, pa.int32()),
         "n_windows": pa.array(np.where(scored_U, totals.windows_U, 0), pa.int32()),
+        "n_spelled": pa.array(np.where(scored_U, totals.spelled_U, 0), pa.int64()),
+        "n_listed": pa.array(np.where(scored_U, totals.listed_U, 0), pa.int64()),
         "unk_share": _floats(totals.unknown_U / np.maximum(tokens_U, 1), scored_U),
         "score": _floats(totals.sum_U / np.maximum(words_U, 1), scored_U),
         "max_score": _floats(totals.max_U, scored_U),
@@ -168,6 +188,8 @@ class _Totals:
     tokens_U: NDArray[np.int64]
     windows_U: NDArray[np.int64]
     unknown_U: NDArray[np.int64]
+    spelled_U: NDArray[np.int64]
+    listed_U: NDArray[np.int64]
     truncated_U: NDArray[np.int64]
     sum_U: NDArray[np.float64]
     max_U: NDArray[np.float32]
@@ -177,7 +199,8 @@ class _Totals:
     @staticmethod
     def of(documents: Sequence[Document], parts: Sequence[PieceScores], *, dims: int) -> "_Totals":
         n = len(documents)
-        counts = {name: np.zeros(n, dtype=np.int64) for name in ("words", "tokens", "windows", "unknown", "truncated")}
+        names = ("words", "tokens", "windows", "unknown", "spelled", "listed", "truncated")
+        counts = {name: np.zeros(n, dtype=np.int64) for name in names}
         sum_U, max_U = np.zeros(n), np.zeros(n, dtype=np.float32)
         pooled_UD = np.zeros((n, dims), dtype=np.float32)
         failed: dict[int, str] = {}

@@ -65,6 +65,8 @@ class Tally:
         embedding_sum: Sum of the documents' embeddings; empty where there are none.
         worst: The WORST documents, worst first.
         by: For columns of the user's, by name: the tally of the rows of each value, without embeddings and worst.
+        spelled, listed: Words with letters and no digit, and those of them that the model's lexicon lists. Both 0 where
+            there is no lexicon, in `by`, and in shards of before they were counted.
     """
 
     rows: int
@@ -84,6 +86,8 @@ class Tally:
     embedding_sum: tuple[float, ...]
     worst: tuple[Worst, ...]
     by: "dict[str, dict[str, Tally]]" = field(default_factory=dict)
+    spelled: int = 0
+    listed: int = 0
 
     @staticmethod
     def zero() -> "Tally":
@@ -117,6 +121,8 @@ class Tally:
             by={
                 column: _joined(self.by.get(column, {}), other.by.get(column, {})) for column in {**self.by, **other.by}
             },
+            spelled=self.spelled + other.spelled,
+            listed=self.listed + other.listed,
         )
 
     def metrics(self) -> dict[str, float]:
@@ -167,7 +173,7 @@ class Tally:
 
 
 def tally_attributes(attributes: pa.Table, *, file: str, by: pa.Table | None = None) -> Tally:
-    """The tally of a shard's rows.
+    """The tally of a shard's rows; `spelled` and `listed`, which rows don't tell, are 0.
 
     Args:
         attributes: Rows of `records.attribute_schema`.

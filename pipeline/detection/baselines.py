@@ -18,7 +18,12 @@ from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.lexicon import Lexicon, lexical_features
 from rtdscan.transforms.words import codepoints
 
-SPELLING, RARITY = "Hunspell", "word rarity"
+SPELLING, RARITY = "Hunspell", "word rarity (English)"
+
+ENGLISH = "en_US"
+"""The dictionary that is bundled."""
+
+FOREIGN = "left out, since they know English only, and the text may be in another language"
 
 INSTALL = "the spelling checker was left out: chunspell is not installed (pip install 'rtdscan[evaluate]')"
 
@@ -43,16 +48,27 @@ def baseline_scores(evidence: Evidence, texts: Sequence[str], *, dictionary: str
         evidence: The words.
         texts: Where they stand.
         dictionary: "en_US", or the path of a Hunspell dictionary without .aff and .dic.
+
+    Returns:
+        Without those that know English where the words may be of another language.
     """
+    english = evidence.doubt is None
+    ours = dictionary == ENGLISH
+    spelling = f"{SPELLING} ({Path(dictionary).name})"
+    notes = [] if english else [f"{FOREIGN}: {', '.join([spelling, RARITY] if ours else [RARITY])}"]
     # Not numpy's strings: an array of those gives every word the room of the longest.
     numbers: dict[str, int] = {}
     each = (numbers.setdefault(word, len(numbers)) for word in evidence.words(texts))
     which_W = np.fromiter(each, dtype=np.int64, count=len(evidence))
     unique = list(numbers)
-    scores = {RARITY: rarity(unique)[which_W]}
-    if not has_hunspell():
-        return Baselines(scores, (INSTALL,))
-    return Baselines({SPELLING: misspelled(unique, dictionary=dictionary)[which_W], **scores}, ())
+    scores: dict[str, NDArray[np.float64]] = {}
+    if (english or not ours) and has_hunspell():
+        scores[spelling] = misspelled(unique, dictionary=dictionary)[which_W]
+    elif english or not ours:
+        notes.append(INSTALL)
+    if english:
+        scores[RARITY] = rarity(unique)[which_W]
+    return Baselines(scores, tuple(notes))
 
 
 def has_hunspell() -> bool:
@@ -68,8 +84,8 @@ def misspelled(words: Sequence[str], *, dictionary: str) -> NDArray[np.float64]:
     """
     import hunspell  # type: ignore[import-untyped]
 
-    if dictionary == "en_US":
-        checker = hunspell.Hunspell("en_US")
+    if dictionary == ENGLISH:
+        checker = hunspell.Hunspell(ENGLISH)
     else:
         path = Path(dictionary)
         if not all(path.with_name(f"{path.name}{suffix}").is_file() for suffix in (".aff", ".dic")):

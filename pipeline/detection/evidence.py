@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdscan.pipeline.language import doubt
 from rtdscan.transforms.bundle import NETWORK, BundleCard
 from rtdscan.transforms.documents import read_document
 from rtdscan.transforms.forward import run_windows
@@ -43,6 +44,7 @@ class Evidence:
         feature_WF: In the order of `names`.
         seen_W: Words that have a piece.
         damaged_W: Words that hold damage: their probability is fixed.
+        tokens, unknown: Tokens of the texts, and those of them that are outside the vocabulary.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,17 @@ class Evidence:
     feature_WF: NDArray[np.float32]
     seen_W: NDArray[np.bool_]
     damaged_W: NDArray[np.bool_]
+    tokens: int = 0
+    unknown: int = 0
+
+    @property
+    def doubt(self) -> str | None:
+        """See `language.doubt`."""
+        spelled = listed = 0
+        if "unlisted" in self.names:
+            spelled_W = (self.column("digit") == 0) & (self.column("mark") == 0)
+            spelled, listed = int(spelled_W.sum()), int((spelled_W & (self.column("unlisted") == 0)).sum())
+        return doubt(tokens=self.tokens, unknown=self.unknown, spelled=spelled, listed=listed)
 
     def __len__(self) -> int:
         """Number of words."""
@@ -148,6 +161,8 @@ def _of_pieces(
         feature_WF=np.concatenate([network_WF, letters_WF], axis=1).astype(np.float32),
         seen_W=seen_W,
         damaged_W=chunk.damaged_W,
+        tokens=int(chunk.tokens_P.sum()),
+        unknown=int(chunk.unknown_P.sum()),
     )
 
 
@@ -156,4 +171,6 @@ def _joined(parts: Sequence[Evidence], *, names: tuple[str, ...]) -> Evidence:
         none, no = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
         return Evidence(names, none, none, none, np.zeros((0, len(names)), dtype=np.float32), no, no)
     columns = ("document_W", "start_W", "end_W", "feature_WF", "seen_W", "damaged_W")
-    return Evidence(names, *(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    tokens, unknown = (sum(getattr(part, name) for part in parts) for name in ("tokens", "unknown"))
+    return Evidence(names, **joined, tokens=tokens, unknown=unknown)

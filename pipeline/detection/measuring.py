@@ -41,6 +41,12 @@ class Measured:
     evidence: Evidence
     truth: Truth
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to know of the texts."""
+        doubt = self.evidence.doubt
+        return (*([doubt] if doubt else []), *self.labelled.notes)
+
 
 def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateConfig) -> Measured:
     """Read what the arguments name and run the network on it.
