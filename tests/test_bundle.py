@@ -79,6 +79,15 @@ def test_plain_directory_gets_defaults_and_a_warning(tmp_path: Path) -> None:
     assert "rtdscan calibrate" in warning
 
 
+def test_a_bundle_that_nobody_calibrated_is_told_as_such(tmp_path: Path) -> None:
+    """A bundle as `pretrain` writes it dropped whole corpora by thresholds that were guesses, without a word."""
+    path = make_tiny_bundle(tmp_path / "model", card=BundleCard(name="fresh").model_dump(mode="json"))
+    (warning,) = load_bundle(str(path)).warnings
+    assert "not calibrated" in warning
+    edit_json(path / "bundle.json", calibration={"slope": 0.9}, thresholds={"review": 0.01, "drop": 0.04})
+    assert load_bundle(str(path)).warnings == (), "as `calibrate` leaves it where no precision is reached"
+
+
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_vocabulary_file_gives_the_tokenizer_of_transformers(model: Path, lower_case: bool) -> None:
     from transformers import BertTokenizer

@@ -279,13 +279,18 @@ def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsy
     assert not list(tmp_path.glob(".new-*"))
 
 
-def test_notes_are_of_the_text(tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_are_of_the_text_and_of_the_bundle_that_was_written(
+    tmp_path: Path, corpus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     fresh = make_tiny_bundle(tmp_path / "fresh", card={"calibration": {}})
     write_lexicon(["the"], [9], total=9, sink=fresh / LEXICON_FILE)
+    (warning,) = load_bundle(str(fresh)).warnings
     args = ["calibrate", corpus, "--corrupt", "--model", str(fresh), "--set", "input.documents=40", "--keep-readout"]
     assert main([*args, "--output", str(tmp_path / "new"), "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert sum("is the text in the model's language?" in note for note in notes) == 1
+    assert warning not in notes
+    assert not any("is not calibrated" in note for note in notes)
 
 
 def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,6 +303,7 @@ def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pyte
     card = load_bundle(str(model)).card
     assert card.flag_precision is None
     assert card.thresholds.flag == 0.5
+    assert load_bundle(str(model)).warnings == ()
     first = (model / "README.md").read_text()
     assert main(args) == 0
     assert (model / "README.md").read_text().count("## Calibration") == first.count("## Calibration") == 1

@@ -306,6 +306,21 @@ def test_too_many_for_near_duplicates(case: Case, clean: Clean) -> None:
 # Again
 
 
+def test_warnings_of_the_scan_are_repeated_and_an_empty_corpus_is_one(
+    own: Case, clean: Clean, tiny_bundle: Path
+) -> None:
+    """A bundle that nobody had calibrated dropped all rows, and `clean` kept none without a word."""
+    assert clean(own.output, own.cleaned, "--json").json["warnings"] == []
+    run = json.loads((own.output / "run.json").read_text())
+    run["summary"]["warnings"] = ["the model is not calibrated"]
+    (own.output / "run.json").write_text(json.dumps(run))
+    ran = clean(own.output, own.cleaned, "--keep", "score > 2")
+    assert ran.status == 0
+    assert "warning: the model is not calibrated\nwarning: no row was kept, 82 were rejected: do model" in ran.err
+    record = json.loads((own.cleaned / "clean.json").read_text())
+    assert record["summary"]["warnings"][0] == "the model is not calibrated"
+
+
 def test_a_second_run_does_only_what_is_not_current(own: Case, clean: Clean, tiny_bundle: Path) -> None:
     first = clean(own.output, own.cleaned, "personal.kinds=[email]", "--json").json
     before = files_of(own.cleaned)

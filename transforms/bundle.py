@@ -37,6 +37,12 @@ DEFAULT_WINDOW = 128
 SCORING_FILES = ("lexicon*", "embedding.safetensors")
 """Files of a bundle, beside weights and tokenizer, that change scores and so belong to the digest."""
 
+UNCALIBRATED = (
+    "is not calibrated: its probabilities and thresholds are guesses; run `rtdscan calibrate` on labelled text, or "
+    "with --corrupt on clean text, to get a bundle that is"
+)
+"""What is to be known of a plain ELECTRA directory, and of a bundle as `pretrain` writes it."""
+
 RANGES_FILE = "int8.safetensors"
 """Changes scores in int8 alone, and has a digest of its own (see job.Job)."""
 
@@ -220,11 +226,7 @@ def _load_directory(path: Path, *, name: str) -> Bundle:
 def _read_card(path: Path, shape: ElectraShape) -> tuple[BundleCard, tuple[str, ...]]:
     where = path / "bundle.json"
     if not where.is_file():
-        warning = (
-            f"{path} is a plain ELECTRA directory: its probabilities are not calibrated and its thresholds are "
-            "guesses; run `rtdscan calibrate` on labelled text to get a bundle"
-        )
-        return BundleCard(window=min(DEFAULT_WINDOW, shape.positions)), (warning,)
+        return BundleCard(window=min(DEFAULT_WINDOW, shape.positions)), (f"{path} {UNCALIBRATED}",)
     try:
         card = BundleCard.model_validate(_read_json(where))
     except ValidationError as error:
@@ -243,6 +245,8 @@ def _read_card(path: Path, shape: ElectraShape) -> tuple[BundleCard, tuple[str, 
         raise UserError(
             f"{where}: embedding_layer is {card.embedding_layer}, expected {-shape.layers - 1} to {shape.layers}"
         )
+    if card.flag_precision is None and (card.calibration, card.thresholds) == (CalibrationCard(), ThresholdsCard()):
+        return card, (f"{path} {UNCALIBRATED}",)
     return card, ()
 
 

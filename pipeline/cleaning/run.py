@@ -170,6 +170,7 @@ def _finish(plan: CleanPlan, job: CleanJob, *, done: dict[str, Done], started: f
         not_scanned=plan.total_rows - scanned,
         left_out=plan.left_out,
         bad=tuple(bad),
+        warnings=(*plan.run["summary"].get("warnings", ()), *([] if bad else _none_kept(stamps))),
         seconds=time.monotonic() - started,
     )
     if not bad and summary.rows != scanned:  # each unit added up, so this is a fault of this program
@@ -185,6 +186,14 @@ def _finish(plan: CleanPlan, job: CleanJob, *, done: dict[str, Done], started: f
         }
         folder.write_done(job.output, record)
     return summary
+
+
+def _none_kept(stamps: Sequence[CleanStamp]) -> list[str]:
+    """A warning where all rows were rejected."""
+    rejected = sum(stamp.rejected for stamp in stamps)
+    if not rejected or any(stamp.kept for stamp in stamps):
+        return []
+    return [f"no row was kept, {rejected:,} were rejected: do model, thresholds and `keep` suit the corpus?"]
 
 
 def _added(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -24,6 +24,7 @@ class CleanSummary:
         not_scanned: Rows of input files that the scan left out (a sample, units that could not be read).
         left_out: Files and units that the scan could not read.
         bad: Units that could not be cleaned.
+        warnings: Those of the scan, and that no row was kept.
         seconds: Wall time.
     """
 
@@ -39,6 +40,7 @@ class CleanSummary:
     not_scanned: int
     left_out: tuple[tuple[str, str], ...]
     bad: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class CleanSummary:
             "not_scanned": self.not_scanned,
             "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
             "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
+            "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
@@ -79,5 +82,7 @@ def print_clean_summary(summary: CleanSummary, console: Console) -> None:
             console.print(Text(f"{what}: {told}"), soft_wrap=True)
         if len(listed) > BAD_SHOWN:
             console.print(Text(f"{what}: {len(listed) - BAD_SHOWN:,} more"), soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
     state = "cleaned" if summary.finished else "unfinished (run the same command again)"
     console.print(Text(f"{state}: {summary.cleaned}"), soft_wrap=True)
