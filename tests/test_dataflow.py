@@ -13,11 +13,14 @@ import pytest
 import setuptools
 import stores
 import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from corpora import options, write_corpus
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig, load_config
+from rtdscan.pipeline.launchers.dataflow import check_dataflow
+from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.storage import locks, s3
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -176,6 +179,32 @@ def test_paths_of_this_machine_are_refused(tmp_path: Path, tiny_bundle: Path, ca
     assert main(args) == 2
     assert "lies on this machine, where no worker sees it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "told"),
+    [
+        (["project"], "project is not set"),
+        (["region"], "region is not set"),
+        (["temp_location", "staging_location"], "temp_location is not set"),
+        (["sdk_container_image"], "workers would run in Beam's own image"),
+    ],
+)
+def test_what_a_job_can_not_do_without(left_out: list[str], told: str) -> None:
+    """Without an image the job was submitted, and its workers could not import this package."""
+    beam = load_config(ScanConfig, files=[CONFIGS / "dataflow.yaml"]).beam
+    paths = ["gs://bucket/in", "gs://bucket/out"]
+    check_dataflow(PipelineOptions([], **beam), paths=paths, default_region=lambda: None)
+    flags = PipelineOptions([], **{name: value for name, value in beam.items() if name not in left_out})
+    with pytest.raises(UserError, match=f"^DataflowRunner: {told}"):
+        check_dataflow(flags, paths=paths, default_region=lambda: None)
+
+
+@pytest.mark.parametrize("instead", [{"setup_file": "./setup.py"}, {"extra_packages": ["x.whl"]}])
+def test_an_image_is_not_the_only_way(instead: dict[str, Any]) -> None:
+    beam = load_config(ScanConfig, files=[CONFIGS / "dataflow.yaml"]).beam
+    flags = PipelineOptions([], **{**beam, "region": None, "sdk_container_image": None, **instead})
+    check_dataflow(flags, paths=["gs://bucket/in"], default_region=lambda: "europe-west4")
 
 
 def test_the_template_names_what_its_program_takes() -> None:

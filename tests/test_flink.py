@@ -14,8 +14,8 @@ from corpora import options, shards, write_corpus
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig, load_config
+from rtdscan.pipeline.launchers.beam_options import pipeline_options
 from rtdscan.pipeline.launchers.flink import check_flink
-from rtdscan.pipeline.launchers.submission import pipeline_options
 from rtdscan.transforms.errors import RtdscanError, UserError
 
 CONFIG = Path(__file__).parent.parent / "configs" / "flink.yaml"

@@ -6,8 +6,10 @@ cores        how many of them, by the machine's cores and memory
 local        child processes of this machine, replaced when they die
 ray          tasks on a Ray cluster; ray_driver talks to it, ray_node is what it runs on a node
 beam         a Beam runner by name, the graph whole
+beam_options what it is told: names that are known, values of their types
 submission   what can be known to be wrong before a Beam runner gets the graph
 flink        the same, of Flink
+dataflow     the same, of Dataflow
 """
 
 from rtdscan.transforms.errors import RtdscanError

@@ -10,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from rtdscan.pipeline.launchers import Submitted
-from rtdscan.pipeline.launchers.submission import pipeline_options
+from rtdscan.pipeline.launchers.beam_options import pipeline_options
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.graph import ScanUnits

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms.environments import Environment
 
+from rtdscan.pipeline.launchers.beam_options import check_names, pipeline_options
+from rtdscan.pipeline.launchers.dataflow import check_dataflow
 from rtdscan.pipeline.launchers.flink import check_flink
 from rtdscan.transforms.errors import RtdscanError, UserError
-from rtdscan.transforms.storage import is_local
 
 CONNECT_SECONDS = 10.0
 """What a service gets to accept a connection; Beam itself would wait for 5 minutes."""
@@ -21,12 +22,6 @@ PORTABLE = ("PortableRunner", "FlinkRunner", "SparkRunner")
 
 CLUSTERS = ("FlinkRunner", "SparkRunner", "DataflowRunner")
 """Runners whose workers are other machines."""
-
-
-def pipeline_options(runner: str, options: Mapping[str, Any], arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the config and, winning over it, the command line."""
-    given = {one.partition("=")[0][2:].replace("-", "_") for one in arguments if one.startswith("--")}
-    return PipelineOptions([*arguments], runner=runner, **{k: v for k, v in options.items() if k not in given})
 
 
 def check_submission(
@@ -49,15 +44,16 @@ def check_submission(
         precision: As configured.
 
     Raises:
-        UserError: An option is missing or wrong.
+        UserError: An option is missing, unknown or wrong.
         RtdscanError: The job service can't be reached.
     """
-    flags = pipeline_options(runner, options, arguments)
-    FileSystems.set_options(flags)
     try:
-        create_runner(runner)
+        found = create_runner(runner)
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f"runner {runner}: {_first_line(error)}") from error
+    check_names(runner, options, arguments)
+    flags = pipeline_options(runner, options, arguments)
+    FileSystems.set_options(flags)
     name = runner.rpartition(".")[2]
     if name in CLUSTERS:
         _check_given(name, engine=engine, precision=precision)
@@ -66,7 +62,7 @@ def check_submission(
     if name == "FlinkRunner":
         check_flink(flags)
     if name == "DataflowRunner":
-        _check_shared(name, paths)
+        check_dataflow(flags, paths=paths, default_region=found.get_default_gcp_region)
 
 
 def _check_given(runner: str, *, engine: str, precision: str) -> None:
@@ -92,12 +88,6 @@ def _check_portable(runner: str, portable: PortableOptions) -> None:
         check_reachable(endpoint, f"{runner}: no job service answers at job_endpoint {endpoint}")
     elif runner == "PortableRunner" and not endpoint:
         raise UserError("PortableRunner: job_endpoint is not set; expected HOST:PORT of a Beam job service")
-
-
-def _check_shared(runner: str, paths: Sequence[str]) -> None:
-    for path in paths:
-        if is_local(path):
-            raise UserError(f"{runner}: {path} lies on this machine, where no worker sees it; give a gs:// path")
 
 
 def check_reachable(endpoint: str, problem: str) -> None:
