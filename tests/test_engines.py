@@ -24,7 +24,10 @@ from rtdscan.transforms.engines.meter import RangeMeter
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.engines.torch import TorchEngine
 from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.infer import load_scorer
 from rtdscan.transforms.ranges import network_digest
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import ScoreSettings
 
 ALL = [
     pytest.param(
@@ -334,7 +337,7 @@ def test_what_is_asked_for_and_not_there_is_an_error(
     name: str, installed: set[str], bfloat16: bool, precision: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _pretend(monkeypatch, installed, bfloat16=bfloat16)
-    with pytest.raises(EngineError, match=f"engine {name}: .*{message}"):
+    with pytest.raises(UserError, match=f"engine {name}: .*{message}"):
         load_engine(load_bundle("default"), engine=name, precision=precision, threads=1)
 
 
@@ -364,7 +367,7 @@ def test_a_gpu_that_was_asked_for_is_never_a_cpu(tiny_bundle: Path, monkeypatch:
     """configs/gpu.yaml said so, but torch took the CPU without a word."""
     _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False, cuda=False)
     bundle = load_bundle(str(tiny_bundle))
-    with pytest.raises(EngineError, match="device is cuda, but there is no CUDA device; it needs"):
+    with pytest.raises(UserError, match="device is cuda, but there is no CUDA device; it needs"):
         load_engine(bundle, engine="torch", precision="float32", threads=1, device="cuda")
     with pytest.raises(UserError, match="engine openvino: runs on CPUs only, but device is cuda"):
         load_engine(bundle, engine="openvino", precision="float32", threads=1, device="cuda")
@@ -373,13 +376,25 @@ def test_a_gpu_that_was_asked_for_is_never_a_cpu(tiny_bundle: Path, monkeypatch:
     load_engine(bundle, engine="torch", precision="float32", threads=1, device="cpu").close()
 
 
+def test_a_worker_without_the_engine_of_the_scan_is_at_fault(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 1: the launcher has the engine, so the scan has begun; where it has not, nothing has (status 2)."""
+    asked = ScoreSettings(model=str(tiny_bundle), engine="torch", precision="float32")
+    digest = load_bundle(str(tiny_bundle)).digest
+    _pretend(monkeypatch, {"openvino"}, bfloat16=False)
+    with pytest.raises(UserError, match=r"^engine torch: the package torch is not installed"):
+        Scorer.load(str(tiny_bundle), settings=asked)
+    with pytest.raises(EngineError, match=r"^a worker can't run what .*: engine torch: the package torch is not"):
+        load_scorer(asked.model_dump_json(), digest)
+
+
 def test_torch_can_not_run_int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nowhere, so that it is wrong usage (status 2); if `auto` came to torch, another machine could."""
     told = "engine torch: can't run int8; choose `precision` from bfloat16, float32"
     with pytest.raises(UserError, match=told):
         load_engine(load_bundle("default"), engine="torch", precision="int8", threads=1)
     _pretend(monkeypatch, {"torch"}, bfloat16=True)
-    with pytest.raises(EngineError, match=told):
+    with pytest.raises(UserError, match=told):
         load_engine(load_bundle("default"), engine="auto", precision="int8", threads=1)
     _pretend(monkeypatch, {"openvino"}, bfloat16=True)
     with pytest.raises(UserError, match=told):  # before that it is not installed: to install it would not help
@@ -402,13 +417,13 @@ def test_int8_is_refused_where_the_cpu_or_the_ranges_lack(
     with pytest.raises(EngineError, match="int8 ranges: damaged"):
         load_engine(other, engine="openvino", precision="int8", threads=1, ranges=Ranges(ranges.data[:-9]))
     monkeypatch.setattr(engines, "has_int8", lambda: False)
-    with pytest.raises(EngineError, match="no int8 dot products"):
+    with pytest.raises(UserError, match="no int8 dot products"):
         load_engine(other, engine="openvino", precision="int8", threads=1, ranges=ranges)
 
 
 def test_openvino_never_runs_float32_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False)
-    with pytest.raises(EngineError, match="no bfloat16 instructions; choose precision float32"):
+    with pytest.raises(UserError, match="no bfloat16 instructions; choose precision float32"):
         resolve(load_bundle("default"), engine="openvino", precision="bfloat16")
     assert resolve(load_bundle("default"), engine="torch", precision="bfloat16") == (
         "torch",

@@ -28,7 +28,7 @@ from rtdscan.pipeline.training.run import Outcome, find_device, pretrain, record
 from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.embedding import EmbeddingMap
-from rtdscan.transforms.errors import BusyError, EngineError, RtdscanError, UserError
+from rtdscan.transforms.errors import BusyError, RtdscanError, UserError
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings
 from rtdscan.transforms.storage import lock
@@ -424,7 +424,7 @@ def test_a_model_of_another_run_is_left_alone(corpus: Path, finished: tuple[Path
         pretrain([str(corpus)], str(tmp_path / "mine"), tiny_config())
     with pytest.raises(UserError, match="local folder"):
         pretrain([str(corpus)], "s3://bucket/model", tiny_config())
-    with pytest.raises(EngineError, match="no GPU"):
+    with pytest.raises(UserError, match="no GPU"):
         find_device("cuda:7")
 
 

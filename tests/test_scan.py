@@ -76,7 +76,7 @@ def test_the_device_is_told_and_is_no_reason_to_score_again(
     corpus: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engines, "has_cuda", lambda: False)
-    assert main(["scan", str(corpus), str(output), *options(tiny_bundle, "device=cuda")]) == 1
+    assert main(["scan", str(corpus), str(output), *options(tiny_bundle, "device=cuda")]) == 2
     assert "device is cuda, but there is no CUDA device" in capsys.readouterr().err
     assert not output.exists()
     assert scan(corpus, output, tiny_bundle)["scored"] >= 8

@@ -1,6 +1,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms import storage
-from rtdscan.transforms.errors import BusyError, RtdscanError, UserError
+from rtdscan.transforms.errors import BusyError, RtdscanError, StoreError, UserError
 from rtdscan.transforms.storage import files, locks
 from rtdscan.transforms.units import plan_file, read_unit
 
@@ -260,9 +261,28 @@ def test_a_store_that_refuses_becomes_one_error(monkeypatch):
         storage.put_bytes("mem://bucket/f", b"x")
 
 
-def test_a_scheme_that_beam_does_not_know():
-    with pytest.raises(RtdscanError, match="nosuch://a/b"):
-        storage.exists("nosuch://a/b")
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("nosuch://a/b", "expected a local path, s3://, gs://, azfs:// or hdfs://"),
+        ("s3a://a/b", "did you mean s3://?"),
+        ("abfss://a/b", "did you mean azfs://ACCOUNT/CONTAINER"),
+        ("hdfs://a/b", "a Beam runner, and hdfs_host, hdfs_port, hdfs_user under `beam`"),
+    ],
+)
+def test_a_scheme_that_beam_does_not_know(path, advice):
+    """Beam's own advice was to install Google's client, whatever the scheme, and the exit status 1."""
+    told = re.escape(f"{path}: Beam has no file system for it here; ") + f".*{re.escape(advice)}"
+    with pytest.raises(UserError, match=told) as caught:
+        storage.exists(path)
+    assert isinstance(caught.value, StoreError), "on a worker that lacks a package no file may be taken for a bad one"
+
+
+def test_a_file_system_without_its_package(monkeypatch):
+    kept = [cls for cls in FileSystem.get_all_subclasses() if cls.scheme() != "gs"]
+    monkeypatch.setattr(FileSystem, "get_all_subclasses", classmethod(lambda cls: kept))
+    with pytest.raises(UserError, match=r'gs://a/b: .*; pip install "apache-beam\[gcp\]"'):
+        storage.expand("gs://a/b")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

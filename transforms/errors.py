@@ -14,7 +14,7 @@ class UserError(RtdscanError):
 
 
 class EngineError(RtdscanError):
-    """A device, precision or library that was asked for is not there, or failed; exit status 1."""
+    """What runs the network failed, or a worker lacks what the launcher has; exit status 1."""
 
 
 class BusyError(RtdscanError):
@@ -25,3 +25,7 @@ class BusyError(RtdscanError):
 
 class StoreError(RtdscanError):
     """An object store did not answer, or refused: no fault of the file that was asked for; exit status 1."""
+
+
+class UnservedError(UserError, StoreError):
+    """Nothing here serves such paths: a scheme that nobody knows, or a package that lacks; exit status 2."""

@@ -14,7 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from rtdscan.transforms import attempts, pace
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.engines.quantised import Ranges
-from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.errors import EngineError, UserError
 from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import DocumentBatch, ScoredBatch
@@ -115,7 +115,8 @@ def load_scorer(
     """Load a scorer and check that this worker has the very bundle that the launcher resolved.
 
     Raises:
-        EngineError: The model on this worker, or its generator where that is used, has another digest.
+        EngineError: The model on this worker, or its generator where that is used, has another digest; or this worker
+            can't run what the launcher chose.
     """
     parsed = ScoreSettings.model_validate_json(settings)
     bundle = load_bundle(parsed.model)
@@ -129,4 +130,7 @@ def load_scorer(
             f"model {parsed.model} on this worker has another generator than where the scan was started: give every "
             "worker the same model"
         )
-    return Scorer.from_bundle(bundle, settings=parsed, ranges=ranges)
+    try:
+        return Scorer.from_bundle(bundle, settings=parsed, ranges=ranges)
+    except UserError as error:  # the launcher has resolved it, so that the scan has begun: this worker is at fault
+        raise EngineError(f"a worker can't run what the scan was started with: {error}") from error

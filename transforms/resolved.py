@@ -12,8 +12,8 @@ def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
     """Engine and precision of this machine, window and thresholds of the bundle, where settings leave them open.
 
     Raises:
-        UserError: The model can't take such windows, or a threshold contradicts its own.
-        EngineError: The engine or precision that was asked for is not to be had here.
+        UserError: The model can't take such windows, a threshold contradicts its own, or the engine or precision that
+            was asked for is not to be had here.
     """
     engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision, device=settings.device)
     if settings.precision == "auto" and engine == "openvino" and has_int8() and int8_serves(bundle):

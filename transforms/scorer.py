@@ -79,8 +79,8 @@ class Scorer:
             settings: Everything else; its `model` is overridden.
 
         Raises:
-            UserError: There is no such model, or it can't serve.
-            EngineError: The engine or precision that was asked for is not to be had here.
+            UserError: There is no such model, it can't serve, or the engine or precision that was asked for is not to
+                be had here.
         """
         settings = (settings or ScoreSettings()).model_copy(update={"model": model})
         return Scorer.from_bundle(load_bundle(model), settings=settings)

@@ -36,7 +36,7 @@ from rtdscan.pipeline.training.start import Start, find_start
 from rtdscan.pipeline.training.vocabulary import train_vocabulary
 from rtdscan.transforms import storage
 from rtdscan.transforms.engines import has_bfloat16
-from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.settings import GENERATOR
 
 SETTINGS = "pretrain.json"
@@ -207,7 +207,7 @@ def find_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineError(f"device {wanted}: PyTorch sees no GPU here; use device: cpu, or a CUDA build of PyTorch")
+        raise UserError(f"device {wanted}: PyTorch sees no GPU here; use device: cpu, or a CUDA build of PyTorch")
     return torch.device(wanted)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.transforms.electra import Network
-from rtdscan.transforms.errors import EngineError, UserError
+from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.settings import Device, EngineName, Precision
 
 if TYPE_CHECKING:
@@ -80,32 +80,25 @@ def resolve(bundle: Network, *, engine: EngineName, precision: Precision, device
         model, not to the machine alone: see resolved.resolve_settings.
 
     Raises:
-        UserError: What was asked for is nowhere.
-        EngineError: What was asked for is not there.
+        UserError: What was asked for is not there.
     """
     name = engine if engine != "auto" else _best_engine(device)
     if (name, device) == ("openvino", "cuda"):
         raise UserError("engine openvino: runs on CPUs only, but device is cuda; choose engine torch, or device cpu")
-    if engine != "auto" and precision != "auto" and precision not in SUPPORTED[name]:
-        raise UserError(_cant(name, precision))
+    if precision != "auto" and precision not in SUPPORTED[name]:
+        raise UserError(f"engine {name}: can't run {precision}; choose `precision` from {', '.join(SUPPORTED[name])}")
     if not _installed(name):
-        raise EngineError(f"engine {name}: the package {name} is not installed; install it or choose another `engine`")
+        raise UserError(f"engine {name}: the package {name} is not installed; install it or choose another `engine`")
     if precision != "auto":
-        if precision not in SUPPORTED[name]:
-            raise EngineError(_cant(name, precision))
         if (name, precision) == ("openvino", "bfloat16") and not has_bfloat16():
-            raise EngineError("engine openvino: this CPU has no bfloat16 instructions; choose precision float32")
+            raise UserError("engine openvino: this CPU has no bfloat16 instructions; choose precision float32")
         if precision == "int8" and not has_int8():
-            raise EngineError(
+            raise UserError(
                 "engine openvino: this CPU has no int8 dot products (VNNI); choose precision bfloat16 or float32"
             )
         return name, precision
     fast = has_bfloat16() or (name == "torch" and _runs_on(device) == "cuda")
     return name, "bfloat16" if fast else "float32"
-
-
-def _cant(engine: str, precision: str) -> str:
-    return f"engine {engine}: can't run {precision}; choose `precision` from {', '.join(SUPPORTED[engine])}"
 
 
 def load_engine(
@@ -128,8 +121,7 @@ def load_engine(
         device: As asked for; "auto" is a CUDA device where there is one.
 
     Raises:
-        UserError: What was asked for is nowhere.
-        EngineError: What was asked for is not there.
+        UserError: What was asked for is not there.
     """
     name, resolved = resolve(bundle, engine=engine, precision=precision, device=device)
     if name == "torch":
@@ -145,12 +137,12 @@ def device_of(engine: str, device: Device) -> str | None:
     """Where this machine runs the network: "cpu" or "cuda" with torch, None with another engine, which has no choice.
 
     Raises:
-        EngineError: cuda was asked for, and there is none.
+        UserError: cuda was asked for, and there is none.
     """
     if engine != "torch":
         return None
     if device == "cuda" and not has_cuda():
-        raise EngineError(
+        raise UserError(
             "engine torch: device is cuda, but there is no CUDA device; it needs NVIDIA's driver and a CUDA build of"
             " PyTorch; choose device auto or cpu"
         )

@@ -9,9 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rtdscan.transforms.errors import RtdscanError, StoreError
+from rtdscan.transforms.errors import RtdscanError, StoreError, UnservedError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ADVICE = {
+    "gs://": 'pip install "apache-beam[gcp]"',
+    "azfs://": 'pip install "apache-beam[azure]"',
+    "hdfs://": 'pip install "apache-beam[hadoop]", a Beam runner, and hdfs_host, hdfs_port, hdfs_user under `beam`',
+    "gcs://": "did you mean gs://?",
+    **dict.fromkeys(("s3a://", "s3n://"), "did you mean s3://?"),
+    **dict.fromkeys(("az://", "abfs://", "abfss://"), "did you mean azfs://ACCOUNT/CONTAINER/...?"),
+}
+"""What helps where Beam has no file system for a scheme: a package, or Beam's own name."""
+
 _HINTS = {
     errno.ENOSPC: "; free some space and run it again",
     errno.EDQUOT: "; free some space and run it again",
@@ -61,7 +71,8 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
         call: A function of the class FileSystems.
 
     Raises:
-        StoreError: Whatever went wrong, with the path.
+        UnservedError: Beam has no file system for the scheme, or one that lacks a package or options.
+        StoreError: Whatever else went wrong, with the path.
     """
     import_beam()
     from apache_beam.io.filesystems import FileSystems
@@ -77,7 +88,17 @@ def remote(verb: str, path: str, call: Callable[[Any], Any]) -> Any:
     try:
         return call(FileSystems)
     except Exception as error:  # the stores' clients raise types of their own
+        _check_served(FileSystems, path)
         raise StoreError(str(failure(verb, path, _innermost(error)))) from error
+
+
+def _check_served(systems: Any, path: str) -> None:
+    """See that there is a file system for a path that could not be used."""
+    try:
+        systems.get_filesystem(path)
+    except Exception as error:  # ValueError, BeamIOError around what a class raised
+        advice = _ADVICE.get(scheme(path).lower(), "expected a local path, s3://, gs://, azfs:// or hdfs://")
+        raise UnservedError(f"{printable(path)}: Beam has no file system for it here; {advice}") from error
 
 
 def import_beam() -> None:

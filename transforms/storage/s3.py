@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
-from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.errors import UnservedError
 
 OPTIONS = (
     "s3_access_key_id",
@@ -110,10 +110,10 @@ def install() -> None:
     """Put `Client` in the place of Beam's.
 
     Raises:
-        UserError: boto3 is not installed.
+        UnservedError: boto3 is not installed.
     """
     if find_spec("boto3") is None:
-        raise UserError("s3:// paths need boto3: pip install boto3")
+        raise UnservedError("s3:// paths need boto3: pip install boto3")
     from apache_beam.io.aws import s3io
 
     s3io.boto3_client.Client = Client
