@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rtdscan.transforms.errors import UserError
 
@@ -222,3 +224,17 @@ def as_binary(values: Any) -> pa.Array:
         words = values.dictionary.cast(pa.large_binary())
         return pa.DictionaryArray.from_arrays(values.indices, words).dictionary_decode()
     return values.cast(pa.large_binary())
+
+
+def distinct(values: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Each of R values once.
+
+    Returns:
+        The U values that are not null, in the order in which they first come; kind_R: which of them each row has, U
+        where it is null; [U + 1] the first row of each kind, 0 for nulls that are not there.
+    """
+    coded = pc.dictionary_encode(values.combine_chunks())
+    kind_R = coded.indices.fill_null(len(coded.dictionary)).to_numpy().astype(np.int64)
+    first_U = np.zeros(len(coded.dictionary) + 1, dtype=np.int64)
+    first_U[kind_R[::-1]] = np.arange(len(kind_R))[::-1]
+    return coded.dictionary, kind_R, first_U

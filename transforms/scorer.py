@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.candidates import evidence
-from rtdscan.transforms.columns import as_binary, as_table, find_text_column, read_column
+from rtdscan.transforms.columns import as_binary, as_table, distinct, find_text_column, read_column
 from rtdscan.transforms.documents import NULL, Document, failed_document, read_document
 from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.engines import Engine, load_engine
@@ -173,8 +172,7 @@ class Scorer:
         Returns:
             One attribute row per row.
         """
-        texts, kind_R = _distinct(rows.column(0))
-        first_U = _first_rows(kind_R, len(texts))
+        texts, kind_R, first_U = distinct(rows.column(0))
         doomed = {int(kind_R[row]) for row in failed}
         documents = [
             failed_document(data, "it killed its worker") if at in doomed else read_document(data)
@@ -198,12 +196,11 @@ class Scorer:
             rows: As for `score_rows`, with the same texts.
             first_row: Number of the first row in its file.
         """
-        texts, kind_R = _distinct(rows.column(0))
-        first_U = _first_rows(kind_R, len(texts))[: kind_R.max(initial=-1) + 1]
+        texts, kind_R, first_U = distinct(rows.column(0))
         views = list(_views(texts))
         given = {"row", *rows.column_names[1:]}  # Arrow can't take from every type that these may have
         own = previous.select([name for name in previous.column_names if name not in given])
-        stored = refloored(own.take(pa.array(first_U)), settings=self.settings)
+        stored = refloored(own.take(pa.array(first_U[: kind_R.max(initial=-1) + 1])), settings=self.settings)
         told = self._presented(stored, lambda at: str(views[at], "utf-8")).take(pa.array(kind_R))
         return self._attributes(told, rows, first_row=first_row)
 
@@ -298,10 +295,8 @@ class Scorer:
             "suggest": SuggestSettings(top_k=0),
             "thresholds": Thresholds(floor=1.0, flag=1.0, review=1.0, drop=1.0),
         }
-        words = replace(self, settings=self.settings.model_copy(update=plain)).score(
-            pa.table({"text": pa.array(texts, pa.string())})
-        )["words"]
-        return evidence(words, places)
+        scorer = replace(self, settings=self.settings.model_copy(update=plain))
+        return evidence(scorer.score(pa.table({"text": pa.array(texts, pa.string())}))["words"], places)
 
     def _attributes(self, told: pa.Table, rows: pa.Table, *, first_row: int) -> pa.Table:
         """Put attributes beside the columns that come from the input, in the order of the schema."""
@@ -331,19 +326,6 @@ def _load_again(settings: ScoreSettings, digest: str) -> Scorer:
             "every worker the same model"
         )
     return Scorer.from_bundle(bundle, settings=settings)
-
-
-def _distinct(texts: pa.ChunkedArray) -> tuple[pa.LargeBinaryArray, NDArray[np.int64]]:
-    """Each text once, and which of them each row has; past the last where it is null."""
-    coded = pc.dictionary_encode(texts.combine_chunks())
-    return coded.dictionary, coded.indices.fill_null(len(coded.dictionary)).to_numpy().astype(np.int64)
-
-
-def _first_rows(kind_R: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """For each kind the first row that is of it."""
-    first_U = np.zeros(n + 1, dtype=np.int64)
-    first_U[kind_R[::-1]] = np.arange(len(kind_R))[::-1]
-    return first_U
 
 
 def _views(binaries: pa.LargeBinaryArray) -> Iterator[memoryview]:
