@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -29,6 +30,9 @@ BASELINE = "baseline.json"
 
 UNFINISHED = b"# HELP rtdscan_finished 1 when the scan finished\n# TYPE rtdscan_finished gauge\nrtdscan_finished 0.0\n"
 """metrics.prom while a scan runs, and of one that was killed: the counts of the last one are not this one's."""
+
+_SHARD = re.compile(r"rg\d{5,}-row\d{9,}\.parquet")
+"""See WorkUnit.shard."""
 
 READERS = 16
 """Threads that read footers: enough to hide the latency of an object store."""
@@ -94,7 +98,9 @@ def read_stamps(output: str, units: Sequence[WorkUnit]) -> list[Stamp | None]:
 
 
 def _shards(output: str) -> list[storage.Entry]:
-    return storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
+    """What is there and named as a shard is; a folder of somebody's other files may be linked there."""
+    found = storage.list_files(storage.join(output, "attributes"), suffix=".parquet", hidden=True)
+    return [entry for entry in found if _SHARD.fullmatch(entry.relative.rpartition("/")[2])]
 
 
 def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[BadFile] = ()) -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from rtdscan.pipeline.printing import shown
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import find_text_column
 from rtdscan.transforms.errors import UserError
@@ -261,7 +262,7 @@ def render(summary: Summary, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     speed = f"{summary.workers} x {summary.tokens_per_second:,.0f} tokens/s"
     rows = [
-        ("input", summary.root),
+        ("input", shown(summary.root)),
         ("text column", summary.text),
         ("files", f"{summary.files:,}" + (f", and {len(summary.bad):,} bad" if summary.bad else "")),
         ("units", f"{summary.units:,}" + _of(summary.units, summary.all_units)),
@@ -279,7 +280,7 @@ def render(summary: Summary, console: Console) -> None:
     for warning in summary.warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     for one in summary.bad:
-        console.print(f"bad: {one.reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"bad: {shown(one.reason, most=1000)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _largest_table(largest: Sequence[RowGroup]) -> Table:
@@ -287,7 +288,7 @@ def _largest_table(largest: Sequence[RowGroup]) -> Table:
     for name in ("file", "row group", "rows", "text MB"):
         table.add_column(name, justify="left" if name == "file" else "right")
     for group in largest:
-        table.add_row(group.file, str(group.row_group), f"{group.rows:,}", f"{group.text_bytes / 1e6:,.1f}")
+        table.add_row(shown(group.file), str(group.row_group), f"{group.rows:,}", f"{group.text_bytes / 1e6:,.1f}")
     return table
 
 

@@ -28,6 +28,12 @@ def after_work() -> Iterator[None]:
             print(f"rtdscan: warning: what came of it can't be shown: {why}; the work is done", file=sys.stderr)
 
 
+def shown(name: str, *, most: int = 300) -> str:
+    """A name that comes from a corpus or a model, for a terminal: no escape sequences, no line breaks, not endless."""
+    name = name if len(name) <= most else f"{name[:most]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
+
+
 def print_json(value: Any) -> None:
     """Print JSON in a line; characters that stdout's encoding lacks as escapes, so that it says the same."""
     text = json.dumps(value, ensure_ascii=False)

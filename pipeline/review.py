@@ -15,7 +15,8 @@ from rtdscan.transforms.errors import UserError
 HELP = (
     "Serve a page on this machine: try a text, look through a finished scan, judge its flags. Verdicts are kept in\n"
     "OUTPUT/verdicts, which `rtdscan calibrate` and `rtdscan evaluate` read. Ctrl-C ends it.\n\n"
-    "Only this machine can reach the page. With --host others can, and must log in: users.env or users.file says who."
+    "Only this machine can reach the page, and everyone who works on it. With --host others can, and must log in:\n"
+    "users.env or users.file says who."
 )
 CONFIG = ReviewConfig
 NEEDED = ("gradio", "duckdb")

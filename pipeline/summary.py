@@ -13,6 +13,7 @@ from rich.text import Text
 from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.gate import Judgement, print_judgement
 from rtdscan.pipeline.language import doubt_of
+from rtdscan.pipeline.printing import shown
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
@@ -116,7 +117,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     workers = f"{summary.workers} worker{'s' if summary.workers != 1 else ''}"
     workers += f" of {summary.threads} threads" if summary.threads != 1 else ""
     device = f" on {summary.device}" if summary.device else ""
-    table.add_row("model", f"{summary.model}, {summary.engine} {summary.precision}{device}, {workers}")
+    table.add_row("model", f"{shown(summary.model)}, {summary.engine} {summary.precision}{device}, {workers}")
     if summary.chosen:
         table.add_row("precision", summary.chosen)
     table.add_row("time", f"{summary.seconds:,.1f} s{speed}")
@@ -124,17 +125,16 @@ def print_summary(summary: Summary, console: Console) -> None:
     if tally.worst:
         console.print("worst documents:", highlight=False)
     for worst in tally.worst[:WORST_SHOWN]:
-        name = f", id {worst.id}" if worst.id is not None else ""
-        console.print(
-            f"  {worst.score:.3f}  {worst.file} row {worst.row}{name}", highlight=False, markup=False, soft_wrap=True
-        )
+        name = f", id {shown(str(worst.id), most=100)}" if worst.id is not None else ""
+        place = f"  {worst.score:.3f}  {shown(worst.file)} row {worst.row}{name}"
+        console.print(place, highlight=False, markup=False, soft_wrap=True)
     if summary.spans:
         console.print("worst spans:", highlight=False)
     for span in summary.spans:
         console.print(in_context(span), soft_wrap=True)
     for path, reason in summary.bad[:BAD_SHOWN]:
         told = reason if path in reason else f"{path}: {reason}"
-        console.print(f"bad: {told}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"bad: {shown(told, most=1000)}", highlight=False, markup=False, soft_wrap=True)
     if len(summary.bad) > BAD_SHOWN:
         console.print(f"bad: {len(summary.bad) - BAD_SHOWN:,} more; see manifest.parquet", highlight=False)
     for warning in summary.warnings:
@@ -220,5 +220,6 @@ def precision_note(bundle: Bundle, tally: Tally, *, flag: float | None) -> str |
 
 def warnings_of(bundle: Bundle, tally: Tally) -> tuple[str, ...]:
     """What a user should know of the model, and of the corpus beside it."""
-    doubt = doubt_of(tally)
-    return (*bundle.warnings, doubt) if doubt else bundle.warnings
+    failed = tally.statuses.get("failed", 0)
+    none = "no document could be scored, all with text failed: does the model work?" if not tally.documents else None
+    return (*bundle.warnings, *(told for told in (none if failed else None, doubt_of(tally)) if told))

@@ -171,6 +171,16 @@ def test_weights_are_read_as_stored(tmp_path: Path, prefix: str) -> None:
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_weights_that_are_no_numbers(model: Path) -> None:
+    """Each document failed, and the scan ended as if all were well."""
+    edit_weights(
+        model, lambda all_: {k: v * (np.nan if k.endswith("predictions.dense.bias") else 1) for k, v in all_.items()}
+    )
+    bundle = load_bundle(str(model))
+    with pytest.raises(UserError, match=r"dense\.bias holds numbers that are not finite"):
+        read_weights(bundle.weights, bundle.config)
+
+
 def test_bfloat16_and_old_names_are_read(model: Path) -> None:
     import torch
     from safetensors.torch import save_file as save_torch
@@ -237,6 +247,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"intermediate.dense.weight is \[64, 32\], by config.json it should be \[65, 32\]",
     ),
     "heads": (lambda path: edit_json(path / "config.json", num_attention_heads=3), "can't be split among 3"),
+    "config without end": (lambda path: (path / "config.json").write_text('{"a":' * 100_000), "is not JSON"),
+    "too many layers": (lambda path: edit_json(path / "config.json", num_hidden_layers=10**9), "expected 1000 at most"),
     "layers": (lambda path: edit_json(path / "config.json", num_hidden_layers="two"), "num_hidden_layers is 'two'"),
     "activation": (lambda path: edit_json(path / "config.json", hidden_act="swish"), "expected one of gelu"),
     "positions": (

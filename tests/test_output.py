@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.output import check, claim, is_output, remove_stale, write_manifest
+from rtdscan.pipeline.printing import shown
 from rtdscan.pipeline.summary import in_context
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import UserError
@@ -190,6 +191,17 @@ def test_only_shards_of_no_unit_are_removed(tmp_path: Path) -> None:
     assert remove_stale(str(tmp_path / "nothing"), kept) == 0
 
 
+def test_files_of_others_are_no_shards(tmp_path: Path) -> None:
+    """A folder that was linked under attributes/ lost its Parquet files."""
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "keep.parquet").write_bytes(b"")
+    storage.put_bytes(str(tmp_path / "out" / unit("gone.parquet").shard), b"")
+    (tmp_path / "out" / "attributes" / "extra").symlink_to(others)
+    assert remove_stale(str(tmp_path / "out"), []) == 1
+    assert (others / "keep.parquet").exists()
+
+
 def test_a_manifest_has_a_row_a_unit_and_a_row_a_bad_file(tmp_path: Path) -> None:
     units = [unit("a.parquet"), unit("b.parquet")]
     done = {units[0].shard: Done(units[0].shard, "bad", "", 1.5, "torn", "here:1")}
@@ -223,3 +235,10 @@ def test_the_worst_spans_are_told_with_how_sure_a_suggestion_is() -> None:
     )
     assert str(in_context(span)) == "  0.980  …He saw [teh] house…  → the 0.97  (a.parquet row 7)"
     assert "→" not in str(in_context(replace(span, suggestions=(), sure=())))
+
+
+def test_names_are_shown_without_control_characters() -> None:
+    """They may come from anybody: a terminal obeyed the escape sequences in an id."""
+    assert shown("a\x1b[31m\n\u202eb é 中 'x' \\") == "a\\x1b[31m\\n\\u202eb é 中 'x' \\"
+    assert shown("\udcff") == "\\udcff"
+    assert shown("a" * 500, most=5) == "aaaaa…"

@@ -517,6 +517,14 @@ def test_lock_excludes_names_the_holder_and_is_released(root):
         pass
 
 
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RtdscanError, match=r"\.lock"), storage.lock(str(tmp_path)):
+        pass
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path):
     program = (
         "import time\nfrom rtdscan.transforms import storage\n"

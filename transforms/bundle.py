@@ -253,7 +253,7 @@ def _read_card(path: Path, shape: ElectraShape) -> tuple[BundleCard, tuple[str, 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSON and UTF-8 errors
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors, brackets in brackets without end
         raise UserError(f"{path}: is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds {type(value).__name__}, expected a JSON object")

@@ -35,6 +35,9 @@ _NUMBERS = {
 }
 """Field of ElectraShape: key of config.json and its default in transformers, since a config may leave it out."""
 
+MOST_LAYERS = 1000
+"""Far more than any network has; the names of all tensors are listed, so something has to end the list."""
+
 _NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
@@ -121,6 +124,8 @@ def parse_shape(config: dict[str, Any], *, where: Path) -> ElectraShape:
     for field, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise UserError(f"{where}: {_NUMBERS[field][0]} is {number!r}, expected a whole number above 0")
+    if numbers["layers"] > MOST_LAYERS:
+        raise UserError(f"{where}: num_hidden_layers is {numbers['layers']}, expected {MOST_LAYERS} at most")
     if numbers["dims"] % numbers["heads"]:
         raise UserError(
             f"{where}: hidden_size {numbers['dims']} can't be split among {numbers['heads']} num_attention_heads"
@@ -214,7 +219,7 @@ def read_weights(path: Path, shape: ElectraShape) -> dict[str, NDArray[Any]]:
         since numpy has none. All conversions are exact.
 
     Raises:
-        UserError: A tensor is not of a floating-point type.
+        UserError: A tensor is not of a floating-point type, or a number of it is not finite.
     """
     return read_tensors(path, tensor_shapes(shape))
 
@@ -236,7 +241,9 @@ def _read(file: Any, entry: dict[str, Any], start: int, where: str) -> NDArray[A
     file.seek(start + first)
     array: NDArray[Any] = np.frombuffer(bytearray(file.read(end - first)), _NUMPY_TYPES[kind]).reshape(entry["shape"])
     if kind == "BF16":  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(f"{where} holds numbers that are not finite: the training went wrong, or the file is damaged")
     return array
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rtdscan.pipeline.printing import shown
+
 BAD_SHOWN = 10
 
 
@@ -79,7 +81,7 @@ def print_clean_summary(summary: CleanSummary, console: Console) -> None:
     for what, listed in (("left out by the scan", summary.left_out), ("bad", summary.bad)):
         for path, reason in listed[:BAD_SHOWN]:
             told = reason if path in reason else f"{path}: {reason}"
-            console.print(Text(f"{what}: {told}"), soft_wrap=True)
+            console.print(Text(f"{what}: {shown(told, most=1000)}"), soft_wrap=True)
         if len(listed) > BAD_SHOWN:
             console.print(Text(f"{what}: {len(listed) - BAD_SHOWN:,} more"), soft_wrap=True)
     for warning in summary.warnings:

@@ -11,5 +11,6 @@ documents   one document with its marks
 judging     verdicts: stored one by one, read as they come
 looking     what one visitor looks at: a query, a page of the list, the next document
 blocks      the Gradio page: tab_try and tab_look on one page
-serving     an HTTP server of our own around it: loopback, headers, end
+guard       what stands before it: who may ask, headers, sizes
+serving     an HTTP server of our own around it, and its end
 """

@@ -15,6 +15,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a host that a browser names is this machine's loopback, in one of the three usual spellings."""
+    bare = host.strip("[]")
+    return bare in ("localhost", "::1") or (is_loopback(bare) and bare.startswith("127."))
+
+
 def check_reachable(host: str, users: Mapping[str, str]) -> None:
     """Refuse to show a corpus to a whole network without a login.
 

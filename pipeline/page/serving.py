@@ -1,68 +1,24 @@
-"""An HTTP server around the page: who may ask, what a browser may do with it, and how it ends."""
+"""An HTTP server around the page, and how it ends."""
 
 import json
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
 from rtdscan.pipeline.page import markup
-from rtdscan.pipeline.page.address import is_loopback, url_of, without_port
+from rtdscan.pipeline.page.address import is_loopback, url_of
 from rtdscan.pipeline.page.blocks import theme
+from rtdscan.pipeline.page.guard import Guard
 from rtdscan.pipeline.page.settings import may_enter
-
-HEADERS = {
-    # A browser that shows this page asks no other host for anything, whatever the page says. Gradio needs its inline
-    # scripts and evaluates small functions.
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
-    "'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 GRACE_SECONDS = 1
 """Time that open connections have when the server ends; pages keep one open for ever."""
-
-Message = MutableMapping[str, Any]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
-
-
-class Guarded:
-    """Adds headers; on loopback it answers only those who call it by a name of this machine.
-
-    A web page elsewhere could point a name of its own at 127.0.0.1 and have its visitor's browser read the corpus.
-    """
-
-    def __init__(self, app: App, *, loopback: bool) -> None:
-        """Wrap an application."""
-        self._app = app
-        self._loopback = loopback
-
-    async def __call__(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        if self._loopback and not is_loopback(without_port(host)):
-            start = {"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]}
-            await send(start)
-            return await send({"type": "http.response.body", "body": b"rtdscan review: call this page by localhost\n"})
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
-            await send(message)
-
-        return await self._app(scope, receive, sending)
 
 
 def serve(
@@ -103,7 +59,7 @@ def serve(
     )
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # open pages at the end are no error
     settings = uvicorn.Config(
-        Guarded(app, loopback=is_loopback(host)),
+        Guard(app, loopback=is_loopback(host)),
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

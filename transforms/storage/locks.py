@@ -56,7 +56,8 @@ def _kernel_lock(output: str, path: str) -> int | None:
     """The handle that holds the lock; None where the file system has no locks."""
     try:
         make_folder(local(output))
-        handle = os.open(local(path), os.O_RDWR | os.O_CREAT, 0o666)
+        # No link is followed: what it points to would be emptied.
+        handle = os.open(local(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise failure("write", path, error) from error
     try:
