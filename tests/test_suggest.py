@@ -173,6 +173,23 @@ def test_escapes_say_what_they_stand_for() -> None:
     assert Suggester(WORDS, SuggestSettings(top_k=0)).suggest([("&amp;", 0, 5)]) == [[]]
 
 
+@pytest.mark.parametrize(
+    ("span", "meant"),
+    [
+        ("caf&eacute; &amp;", ["café &"]),
+        ("re\u00adceived  let\u00adter", ["received  letter"]),
+        ("cafÃ© dÃ©jÃ\u00a0", ["café déjà"]),
+        ("cafÃ© dÃ©jÃ", ["café déjà"]),  # before a space, as such words are cut
+        ("recieved caf&eacute;", []),
+        ("caf&eacute; recieved", []),
+        ("&lt;b&gt; &amp;", []),
+    ],
+)
+def test_damaged_neighbours_lost_what_each_stands_for(span: str, meant: list[str]) -> None:
+    (found,) = Suggester(WORDS, SuggestSettings()).suggest([(f"The {span} there", 4, 4 + len(span))])
+    assert [one.text for one in found] == meant
+
+
 def test_context_overrules_letters() -> None:
     asked: list[str] = []
 

@@ -43,6 +43,9 @@ PLACES = 512
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?")
 
+_PARTS = re.compile(r"\S+(?:(?<=Ã)[ \u00a0])?|\s+")
+"""Words and what lies between them. The space after Ã is no end of a word: both together are a misread "à"."""
+
 _AMONG_WORDS = frozenset(" \t\n\r\u00a0.,;:!?'\"()[]{}-–—…“”‘’«»„")
 
 
@@ -201,10 +204,11 @@ class _Span:
         return [Suggestion(written + self.text[at : self.end], probability)] if at > self.start else []
 
     def _mended(self) -> list[Suggestion]:
-        """What an escape stands for."""
-        written = self.text[self.start : self.end]
-        meant = None if any(map(str.isspace, written)) else mended(written)
-        return [Suggestion(meant, MENDED)] if meant else []
+        """What escapes stand for; nothing where a word has none, for it may be wrong as well."""
+        cut_off = self.text[self.end - 1 : self.end + 1] in ("Ã ", "Ã\u00a0")
+        parts = _PARTS.findall(self.text[self.start : self.end + cut_off])
+        meant = [part if part.isspace() else mended(part) for part in parts]
+        return [Suggestion("".join(filter(None, meant)).rstrip(), MENDED)] if all(meant) else []
 
 
 def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggester: Suggester) -> pa.ListArray:
