@@ -420,7 +420,10 @@ def test_inputs_that_changed(own: Case, refused: Callable[..., str], clean: Clea
     os.utime(victim, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     shutil.copy(victim, own.corpus / "new.parquet")
     assert "new.parquet is new" in refused()
+    shutil.copy(victim, own.corpus / "newer.parquet")
+    assert "new.parquet, newer.parquet are new" in refused()
     (own.corpus / "new.parquet").unlink()
+    (own.corpus / "newer.parquet").unlink()
     pq.write_table(pq.read_table(victim).slice(0, 0), own.corpus / "empty.parquet")  # no rows: nothing to scan
     assert clean(own.output, own.cleaned).status == 0
     own.corpus.rename(tmp_path / "moved")

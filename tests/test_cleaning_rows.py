@@ -203,6 +203,12 @@ def test_edited_texts_keep_their_type(type_: pa.DataType) -> None:
     assert texts == ["to [EMAIL]", None, "", "to [EMAIL]", "plain"]
 
 
+def test_a_carried_view_ended_an_edited_cleaning() -> None:
+    scored = attributes(2, decisions=["keep", "drop"]).append_column("id", pa.array(["a", "b"], pa.string_view()))
+    found = clean_table(texts("to bob@example.org", "b"), scored, settings(keep="keep", personal={"kinds": ["email"]}))
+    assert found.kept["text"].to_pylist() == ["to [EMAIL]"]
+
+
 def test_bytes_that_are_not_utf8_are_edited_around() -> None:
     raw = pa.array([b"\xff to bob@example.org \xfe"], pa.large_binary()).view(pa.large_string())
     found = clean_table(pa.table({"text": raw}), attributes(1), settings(personal={"kinds": ["email"]}))

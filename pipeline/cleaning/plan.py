@@ -102,31 +102,31 @@ def _unchanged(
         UserError: A file is new, has gone or has changed.
     """
     scanned = {shard.file: stamp.fingerprint for shard, stamp in zip(shards, stamps, strict=True)}
-    _refuse(sorted(scanned.keys() - entries.keys()), "has gone")
+    _refuse(sorted(scanned.keys() - entries.keys()), "has gone", "have gone")
     moved = [
         name for name, was in scanned.items() if (entries[name].size, entries[name].version) != (was.size, was.version)
     ]
-    _refuse(moved, "has changed")
+    _refuse(moved, "has changed", "have changed")
     with ThreadPoolExecutor(READERS) as threads:
         names = sorted(entries)
         footers = dict(zip(names, threads.map(lambda name: _footer(entries[name].path), names), strict=True))
-    _refuse(
-        [name for name in names if name in scanned and _digest(footers[name]) != scanned[name].footer], "has changed"
-    )
+    other = [name for name in names if name in scanned and _digest(footers[name]) != scanned[name].footer]
+    _refuse(other, "has changed", "have changed")
     known = {*scanned, *finished.manifest["file"].to_pylist()}
     if finished.run["config"]["input"]["sample"] >= 1:
         # Files without rows are in no manifest.
         new = [name for name in names if name not in known and not _is_empty(footers[name])]
-        _refuse(new, "is new")
+        _refuse(new, "is new", "are new")
     return {name: footer for name, footer in footers.items() if footer is not None}
 
 
-def _refuse(names: Iterable[str], what: str) -> None:
+def _refuse(names: Iterable[str], what: str, what_of_several: str) -> None:
     listed = list(names)
     if listed:
         more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
         raise UserError(
-            f"INPUT has changed since the scan: {', '.join(listed[:NAMED])}{more} {what};"
+            f"INPUT has changed since the scan: {', '.join(listed[:NAMED])}{more}"
+            f" {what if len(listed) == 1 else what_of_several};"
             " run the scan again (it reads only what is new), then clean"
         )
 

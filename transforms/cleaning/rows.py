@@ -99,7 +99,7 @@ def clean_table(
     kept = _filtered(table, keep)
     if not settings.edits or not kept.num_rows:
         return Cleaned(kept, rejected, CHANGES.empty_table())
-    kept, changes = _edited(kept, attributes.filter(keep), settings, text=text, file=file)
+    kept, changes = _edited(kept, attributes.select(["row", "spans"]).filter(keep), settings, text=text, file=file)
     return Cleaned(kept, rejected, changes)
 
 
