@@ -87,6 +87,45 @@ def test_cards_after_a_number_or_a_mark_were_missed(text: str) -> None:
     assert found(text, "card") == [("card", "4111 1111 1111 1111")]
 
 
+@pytest.mark.parametrize("apart", [" ", "-", ".", *"\u00a0\u2007\u202f\u2010\u2011\u2012\u2013"])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("card", "4111 1111 1111 1111"), ("card", "3782 822463 10005"), ("ssn", "078 05 1120"),
+        ("iban", "DE89 3704 0044 0532 0130 00"), ("iban", "de89 3704 0044 0532 0130 00"),
+        ("iban", "mt84 malt 0110 0001 2345 mtlc ast0 01s"),
+    ],
+)  # fmt: skip
+def test_numbers_with_other_spaces_and_dashes_were_missed(kind: str, value: str, apart: str) -> None:
+    written = value.replace(" ", apart)
+    assert found(f"It is {written}.", "ssn", "iban", "card", "cn_id") == [(kind, written)]
+    assert found(f"It is 1{apart.strip() or '.'}{written}", "card", "ssn") == []  # part of a longer number
+    assert found(f"It is {written}{apart.strip() or '-'}1234", "card", "ssn") == []
+
+
+def test_words_with_the_right_check_digits_are_no_iban() -> None:
+    assert is_iban("SE10ISADISTRICTOFLONDONX")
+    assert found("se10 is a district of london x", "iban") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://user:pass@host.com/path", "ssh://git@github.com/org/repo", "git clone git@github.com:org/repo.git",
+     "a logo@2x.png", "ICON@3X.JPEG"],
+)  # fmt: skip
+def test_logins_and_files_were_masked_as_addresses(text: str) -> None:
+    assert found(text, "email") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://host.com/path to bob@example.org", "mailto://bob@example.org", "https://host.com/@bob@example.org",
+     "git@example.org: bob@example.org", "https://host.com,bob@example.org", '{"url":"https://host.com","by":"bob@example.org"'],
+)  # fmt: skip
+def test_addresses_beside_urls_are_found(text: str) -> None:
+    assert found(text, "email")[-1] == ("email", "bob@example.org")
+
+
 def test_only_what_is_asked_for() -> None:
     text = "bob@example.org, 078-05-1120"
     assert found(text, "email") == [("email", "bob@example.org")]

@@ -7,7 +7,7 @@ from rtdscan.transforms.cleaning.settings import CleanSettings
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.records import WorkUnit
 
-CLEANING_VERSION = 2
+CLEANING_VERSION = 3
 """Raised whenever the same rows, attributes and settings would give other files; part of every fingerprint."""
 
 Step = Literal["hash", "clean"]

@@ -27,14 +27,31 @@ _EMAIL = re.compile(
 """WHATWG HTML, "valid e-mail address", with a top-level domain of letters and with letters as in RFC 6531; lengths of
 RFC 5321, section 4.5.3.1. It begins with a letter or a digit: marks before that quote, list or emphasise it."""
 
-_SSN = re.compile(r"(?<![0-9A-Za-z-])(?!000|666|9)[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9A-Za-z-])")
-"""US Social Security numbers with dashes or spaces; areas 000, 666 and 9xx, group 00 and serial 0000 are never given
-out (Social Security Administration, "SSN randomization", 2011)."""
+_LOGIN = re.compile(r"(?<!mailto)://[\w.~%!$&*+=:-]*@[^@]*\Z")
+"""A user, maybe with a password, before the host of a URL; no comma or quote, as between two entries."""
+
+_LONGEST_LOGIN = 200
+
+_FILE = re.compile(r"\.(?:png|jpe?g|gif|webp|svg|css|js)\Z", re.IGNORECASE)
+"""`image@2x.png`: endings of files that are no top-level domains."""
+
+_APART = r"[ \u00a0\u2007\u202f.\u2010-\u2013-]"
+"""Between groups of digits: a space, a dot, a dash."""
+
+_MARK = r"[.\u2010-\u2013-]"
+"""With a digit beyond it, a number goes on."""
+
+_SSN = re.compile(
+    rf"(?<![0-9A-Za-z-])(?<![0-9]{_MARK})(?!000|666|9)[0-9]{{3}}({_APART})(?!00)[0-9]{{2}}\1(?!0000)[0-9]{{4}}"
+    rf"(?![0-9A-Za-z-])(?!{_MARK}[0-9])"
+)
+"""US Social Security numbers in groups; areas 000, 666 and 9xx, group 00 and serial 0000 are never given out
+(Social Security Administration, "SSN randomization", 2011)."""
 
 _CARD = re.compile(
-    r"(?<![0-9A-Za-z])(?<![0-9][.,-])(?:[0-9]{13,19}|[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}"
-    r"|3[0-9]{3}([ -])[0-9]{6}\2[0-9]{4,5})"
-    r"(?![0-9A-Za-z-])"
+    rf"(?<![0-9A-Za-z])(?<![0-9]{_MARK})(?<![0-9],)(?:[0-9]{{13,19}}"
+    rf"|[0-9]{{4}}({_APART})[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{1,7}}|3[0-9]{{3}}({_APART})[0-9]{{6}}\2[0-9]{{4,5}})"
+    rf"(?![0-9A-Za-z-])(?!{_MARK}[0-9])"
 )
 """13 to 19 digits (ISO/IEC 7812-1), at once or as they are printed: 4-4-4-4, and 4-6-5 and 4-6-4."""
 
@@ -49,7 +66,7 @@ _ISSUERS = re.compile(
 )
 """First digits and lengths that are in use, as the networks publish them: one number in ten passes Luhn by chance."""
 
-_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[0-9]{2}(?= ?[0-9A-Z])")
+_IBAN = re.compile(rf"(?<![0-9A-Za-z])[A-Za-z]{{2}}[0-9]{{2}}(?={_APART}?[0-9A-Za-z])")
 
 _IBAN_LENGTHS = {
     country: length
@@ -134,9 +151,9 @@ def find_personal(text: str, kinds: Sequence[PersonalKind], *, phone_region: str
         UserError: Phone numbers are asked for and the library is not installed.
     """
     finders: dict[PersonalKind, Callable[[str], Iterator[tuple[int, int]]]] = {
-        "email": lambda text: (match.span() for match in _EMAIL.finditer(text)),
+        "email": _emails,
         "iban": _ibans,
-        "card": lambda text: _checked(_CARD, text, lambda found: is_card(re.sub("[ -]", "", found))),
+        "card": lambda text: _checked(_CARD, text, lambda found: is_card(re.sub(_APART, "", found))),
         "cn_id": lambda text: _checked(_CN_ID, text, is_cn_id),
         "ssn": lambda text: (match.span() for match in _SSN.finditer(text)),
         "phone": lambda text: _phones(text, phone_region),
@@ -172,6 +189,16 @@ def check_personal(kinds: Sequence[PersonalKind], *, phone_region: str | None) -
             raise UserError(f"personal.phone_region is {phone_region}, of which no phone numbers are known")
 
 
+def _emails(text: str) -> Iterator[tuple[int, int]]:
+    """Addresses; not the login of a URL, nor git's `git@host:path`, nor a file's name."""
+    for match in _EMAIL.finditer(text):
+        start, end = match.span()
+        login = _LOGIN.search(text[max(start - _LONGEST_LOGIN, 0) : end])
+        remote = match[0].startswith("git@") and re.match(r":[\w~/]", text[end : end + 2])
+        if not (login or remote or _FILE.search(match[0])):
+            yield start, end
+
+
 def _checked(pattern: "re.Pattern[str]", text: str, right: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
     """Numbers that are right. Where one is not, the next may begin with its second group: "in 2024 4111 1111 …"."""
     at = 0
@@ -180,22 +207,26 @@ def _checked(pattern: "re.Pattern[str]", text: str, right: Callable[[str], bool]
             yield match.span()
             at = match.end()
         else:
-            at = match.start() + len(re.split("[ -]", match[0], maxsplit=1)[0])
+            at = match.start() + len(re.split(_APART, match[0], maxsplit=1)[0])
 
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
-    """IBANs at once or in groups with single spaces: as many characters as the country has."""
+    """IBANs in capitals or small letters, at once or in groups: as many characters as the country has.
+
+    Half of them are digits at least, as in every country: words that follow "se16" may have its check digits by chance.
+    """
     for match in _IBAN.finditer(text):
-        length = _IBAN_LENGTHS.get(match[0][:2], 0)
+        length = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
         at, found = match.start(), ""
         while at < len(text) and len(found) < length:
-            if text[at] != " ":
+            if not re.match(_APART, text[at]):
                 found += text[at]
-            elif text[at - 1] == " ":
+            elif re.match(_APART, text[at - 1]):
                 break
             at += 1
         whole = found.isascii() and found.isalnum() and not re.match("[0-9A-Za-z]", text[at : at + 1])
-        if whole and found == found.upper() and is_iban(found):
+        whole = whole and found in (found.upper(), found.lower()) and 2 * sum(map(str.isdigit, found)) >= length
+        if whole and is_iban(found.upper()):
             yield match.start(), at
 
 
