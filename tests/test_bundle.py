@@ -121,6 +121,11 @@ def test_tokenizer_neither_cuts_nor_pads(model: Path) -> None:
     assert len(load_bundle(str(model)).tokenizer().encode("a", add_special_tokens=False).ids) == 1
 
 
+def test_written_masks_were_taken_for_masks(model: Path) -> None:
+    tokens = load_bundle(str(model)).tokenizer().encode("a [MASK] b[SEP] c", add_special_tokens=False).tokens
+    assert "".join(tokens).replace("##", "") == "a[mask]b[sep]c"
+
+
 # --- the digest ------------------------------------------------------------------------------------------------------
 
 

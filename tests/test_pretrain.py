@@ -196,6 +196,11 @@ def test_dropout_is_on_while_training_only(tiny_bundle: Path) -> None:
     assert torch.equal(networks.discriminator(ids).logits, networks.discriminator(ids).logits)
 
 
+def test_written_masks_were_taken_for_masks(tiny_bundle: Path) -> None:
+    (window,) = maker_of(config_of(tiny_bundle)).windows(["we go [MASK] the house"], np.random.default_rng(0))
+    assert SPECIAL.index("[MASK]") not in window.ids
+
+
 def test_a_start_of_another_shape_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"feed\.window is 300, but the network has only 128 positions"):
         networks_of(config_of(tiny_bundle, feed={"window": 300}))

@@ -281,6 +281,7 @@ def _open_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"{files[0]}: is not a tokenizer that can be read ({error})") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a text is what somebody wrote, no mask
     return tokenizer
 
 

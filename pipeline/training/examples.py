@@ -119,6 +119,7 @@ class Maker:
         self.tokenizer = Tokenizer.from_str(recipe.tokenizer)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True  # as in a scan
         self._cls, self._sep, self._pad = (special_id(self.tokenizer, name) for name in ("CLS", "SEP", "PAD"))
         self._mixture = Mixture(recipe.mixture)
 
