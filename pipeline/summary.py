@@ -140,7 +140,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     print_judgement(summary.judgement, console)
-    state = "output" if summary.finished else "unfinished output (run the same command again)"
+    state = "output" if summary.finished else "unfinished output"
     console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
 
 

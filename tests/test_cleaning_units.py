@@ -15,14 +15,14 @@ from test_cleaning_rows import attributes
 
 from rtdscan.transforms import storage
 from rtdscan.transforms.clean import clean_unit, hash_unit
-from rtdscan.transforms.cleaning.files import read_clean_stamp
+from rtdscan.transforms.cleaning.files import read_clean_stamp, read_rows
 from rtdscan.transforms.cleaning.job import CleanJob, changes_path, kept_path, rejected_path
 from rtdscan.transforms.cleaning.rows import REASON, clean_table
 from rtdscan.transforms.cleaning.settings import CleanSettings
 from rtdscan.transforms.records import Fingerprint, InputFile, ScoredBatch, WorkUnit
 from rtdscan.transforms.shards import write_shard
 from rtdscan.transforms.tally import Tally
-from rtdscan.transforms.units import content_digest
+from rtdscan.transforms.units import FileProblem, content_digest, plan_file, read_footer, read_unit
 
 
 def make(folder: Path, decisions: list[str], groups: list[int], cuts: list[int]) -> tuple[list[WorkUnit], pa.Table]:
@@ -151,3 +151,27 @@ def test_the_reason_is_the_last_column(made: Any) -> None:
     folder, units, _ = made
     clean_unit(units[0], job_of(folder))
     assert read(folder, [rejected_path(units[0])]).column_names == ["n", "text", REASON]
+
+
+def test_null_among_lists_of_fixed_size_could_not_be_read(tmp_path: Path) -> None:
+    """1,200 rows in two row groups, so that a unit takes several batches and begins within one."""
+    vectors = [[0.5, 1.0], None, [None, 2.0]] * 400
+    table = pa.table(
+        {
+            "v": pa.array(vectors, pa.list_(pa.float32(), 2)),
+            "text": pa.array([f"text {at}" for at in range(1200)], pa.large_string()),
+            "h": pa.array([[1]] * 1200, pa.list_(pa.float16(), 1)),
+        },
+        metadata={"owner": "somebody"},
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1100)
+    (entry,) = storage.expand(str(tmp_path))
+    for unit in plan_file(entry, text="text", text_mb=0.01)[1]:
+        mine = table.slice(unit.first_row, unit.rows)
+        found = read_rows(unit, text="text", digest=content_digest(mine))
+        assert found.schema.equals(read_footer(entry.path).schema, check_metadata=True)
+        assert found.to_pylist() == mine.to_pylist()
+    with pytest.raises(
+        FileProblem, match=r"lists of fixed size with nulls among them \('v'\): leave .* out of output\.columns"
+    ):
+        read_unit(unit, text="text", columns=["v"])

@@ -63,6 +63,10 @@ INT96_UNIT = "us"
 2262 fit, and others come out wrong. Whoever opens a file of INPUT says so, lest its types differ."""
 
 
+NULL_LISTS = "Expected all lists to be of size"
+"""What pyarrow (25) says of null among lists of fixed size, which it writes but can't read."""
+
+
 class FileProblem(RtdscanError):
     """A file, or a unit of it, that can't be read; the others can. One line, names the file."""
 
@@ -224,7 +228,16 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
             wanted = [get_column(schema, text, where=name)]
             wanted += [get_column(schema, other, where=name) for other in ((id,) if id else ()) + tuple(columns)]
             names = ["text", *(["id"] if id else []), *columns]
-            tables = list(_rows_of(file, unit, wanted, names))
+            try:
+                tables = list(_rows_of(file, unit, wanted, names))
+            except pa.ArrowInvalid as error:
+                if NULL_LISTS not in str(error):
+                    raise
+                named = ", ".join(f"'{column.name}'" for column in wanted if "fixed_size_list" in str(column.type))
+                raise FileProblem(
+                    f"{where}: Arrow cannot read lists of fixed size with nulls among them ({named}): leave such"
+                    " columns out of output.columns"
+                ) from error
         _check_unchanged(unit)
     found = sum(table.num_rows for table in tables)
     if found != unit.rows:

@@ -86,5 +86,5 @@ def print_clean_summary(summary: CleanSummary, console: Console) -> None:
             console.print(Text(f"{what}: {len(listed) - BAD_SHOWN:,} more"), soft_wrap=True)
     for warning in summary.warnings:
         console.print(Text(f"warning: {warning}"), soft_wrap=True)
-    state = "cleaned" if summary.finished else "unfinished (run the same command again)"
+    state = "cleaned" if summary.finished else "unfinished (repair what is bad, then run the same command again)"
     console.print(Text(f"{state}: {summary.cleaned}"), soft_wrap=True)

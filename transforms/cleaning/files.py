@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.shards import Stamp, read_shard, read_stamp
-from rtdscan.transforms.units import INT96_UNIT, MIB, FileProblem, content_digest, told
+from rtdscan.transforms.units import INT96_UNIT, MIB, NULL_LISTS, FileProblem, content_digest, told
 
 KEY = b"rtdscan.clean"
 """Key of the footer's metadata under which a file's stamp lies, as JSON; all other metadata are the input's."""
@@ -25,6 +27,13 @@ DUPLICATES_FILE = "duplicates.parquet"
 """All duplicates in corpus order (schema MARKS), beside clean.json."""
 
 BATCH_ROWS = 512
+
+_OPTIONS: dict[str, Any] = {
+    "pre_buffer": False,
+    "buffer_size": MIB,
+    "page_checksum_verification": True,
+    "coerce_int96_timestamp_unit": INT96_UNIT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +69,43 @@ def read_rows(unit: WorkUnit, *, text: str, digest: str) -> pa.Table:
     if storage.stat(unit.file.path) != (unit.file.size, unit.file.version):
         raise FileProblem(f"{name} has changed since the scan: scan again, then clean")
     with told(f"{name}, row group {unit.row_group}"), storage.open_read(unit.file.path) as source:
-        file = pq.ParquetFile(
-            source,
-            pre_buffer=False,
-            buffer_size=MIB,
-            page_checksum_verification=True,
-            coerce_int96_timestamp_unit=INT96_UNIT,
-        )
-        at, end, batches = 0, unit.skip + unit.rows, []
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[unit.row_group], use_threads=False):
-            first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
-            at += batch.num_rows
-            if first < last:
-                batches.append(batch.slice(first, last - first))
-            if at >= end:
-                break
-        rows = pa.Table.from_batches(batches, schema=file.schema_arrow)
+        file = pq.ParquetFile(source, **_OPTIONS)
+        try:
+            rows = _rows(file, unit)
+        except pa.ArrowInvalid as error:
+            if NULL_LISTS not in str(error):
+                raise
+            rows = _rows_with_null_lists(source, file, unit)
     texts = get_column(rows.schema, text, where=name).of(rows)
     if rows.num_rows != unit.rows or content_digest(texts) != digest:
         raise FileProblem(f"{name} has changed since the scan: scan again, then clean")
     return rows
+
+
+def _rows(file: pq.ParquetFile, unit: WorkUnit, columns: Sequence[str] | None = None) -> pa.Table:
+    at, end, batches = 0, unit.skip + unit.rows, []
+    groups = [unit.row_group]
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
+        first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
+        at += batch.num_rows
+        if first < last:
+            batches.append(batch.slice(first, last - first))
+        if at >= end:
+            break
+    return pa.Table.from_batches(batches, schema=None if columns else file.schema_arrow)
+
+
+def _rows_with_null_lists(source: Any, file: pq.ParquetFile, unit: WorkUnit) -> pa.Table:
+    """As `_rows`. Lists of fixed size are read as plain lists, which they are where Arrow's own schema is left out."""
+    footer = BytesIO()
+    file.metadata.write_metadata_file(footer)
+    data = footer.getvalue().replace(b"ARROW:schema", b"ARROW:ignore")
+    plain = pq.ParquetFile(source, metadata=pq.read_metadata(pa.BufferReader(data)), **_OPTIONS)
+    schema = file.schema_arrow
+    fixed = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
+    lists, others = _rows(plain, unit, fixed), _rows(file, unit, [name for name in schema.names if name not in fixed])
+    arrays = [lists[field.name].cast(field.type) if field.name in fixed else others[field.name] for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def read_attributes(unit: WorkUnit, job: CleanJob) -> tuple[pa.Table, Stamp]:
