@@ -114,14 +114,15 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     settings = resolve_settings(ScoreSettings.model_validate(given), bundle)
     device = device_of(settings.engine, settings.device) if config.runner in LOCAL else None
     plan = plan_input(inputs, config)
-    columns = [get_column(plan.schema, name, where="INPUT") for name in config.output.columns]
+    where = storage.printable(plan.files[0].path)
+    columns = [get_column(plan.schema, name, where=where) for name in config.output.columns]
     for name in config.counted:
-        get_column(plan.schema, name, where="INPUT")
-    check_by(config.report.by, plan.schema, text=plan.text)
+        get_column(plan.schema, name, where=where)
+    check_by(config.report.by, plan.schema, text=plan.text, where=where)
     attribute_schema(
         settings.output,
         dims=1,
-        id_type=get_column(plan.schema, config.input.id, where="INPUT").type if config.input.id else None,
+        id_type=get_column(plan.schema, config.input.id, where=where).type if config.input.id else None,
         carried=tuple(pa.field(column.name, column.type) for column in columns),
     )
     job = Job(

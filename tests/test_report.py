@@ -413,7 +413,9 @@ def test_a_column_that_is_nowhere_was_passed_over(
     page = tmp_path / "page.html"
     command = ["report", str(output), "--to", str(page), "--set"]
     assert main([*command, "report.by=[nope]"]) == 2
-    assert "report.by: INPUT" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "report.by: " in err
+    assert "has no column 'nope'; its columns" in err
     assert not page.exists()
     assert main([*command, "report.by=[decision, source]"]) == 0  # of the attributes; of INPUT
     shutil.copytree(output, tmp_path / "out")
@@ -456,6 +458,8 @@ def test_a_column_of_tensors_is_told_before_the_scan() -> None:
     tensors = pa.schema({"text": pa.string(), "x": pa.fixed_shape_tensor(pa.float32(), [2])})
     with pytest.raises(UserError, match="single values"):
         check_by(["x"], tensors, text="text")
+    with pytest.raises(UserError, match=r"report\.by: c/source=web/a\.parquet has no column 'source' \(it is part of"):
+        check_by(["source"], tensors, text="text", where="c/source=web/a.parquet")
 
 
 @pytest.mark.parametrize(

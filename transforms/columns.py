@@ -100,10 +100,14 @@ def get_column(schema: pa.Schema, name: str, *, where: str) -> Column:
     if found is None:
         several = list(schema.names).count(name) > 1
         wrong = f"several columns called '{name}'" if several else f"no column '{name}'"
-        if f"/{name}=" in where:
-            wrong += " (it is part of the path, as it will be of OUTPUT: readers with Hive partitioning find it there)"
-        raise UserError(f"{where} has {wrong}; its columns: {describe(schema)}")
+        raise UserError(f"{where} has {wrong}{hive_hint(name, path=where)}; its columns: {describe(schema)}")
     return found
+
+
+def hive_hint(name: str, *, path: str) -> str:
+    """What to say of a column that is not in a file but in its path; empty where it is not."""
+    told = " (it is part of the path, as it will be of OUTPUT: readers with Hive partitioning find it there)"
+    return told if f"/{name}=" in f"/{path}" else ""
 
 
 def is_string_like(type_: pa.DataType) -> bool:

@@ -66,9 +66,10 @@ def make_plan(output: str, settings: CleanSettings) -> CleanPlan:
     for name, footer in footers.items():
         refuse_reason(footer.schema, where=storage.printable(entries[name].path))
     if shards:
-        _check_settings(settings, _schema(storage.join(output, shards[0].path)))
+        _check_settings(settings, _schema(storage.join(output, shards[0].path)), path=shards[0].path)
     elif footers:  # nothing will be done, yet what is wrong today is wrong on the day there are rows
-        _check_settings(settings, _implied_schema(finished.run, next(iter(footers.values())).schema))
+        name, footer = next(iter(footers.items()))
+        _check_settings(settings, _implied_schema(finished.run, footer.schema), path=name)
     units = [
         _unit(shard, stamp, entries[shard.file], footers[shard.file])
         for shard, stamp in zip(shards, stamps, strict=True)
@@ -146,9 +147,9 @@ def _is_empty(footer: Footer | None) -> bool:
     return footer is not None and footer.metadata.num_rows == 0
 
 
-def _check_settings(settings: CleanSettings, attributes: pa.Schema) -> None:
+def _check_settings(settings: CleanSettings, attributes: pa.Schema, *, path: str) -> None:
     if isinstance(settings.keep, str):
-        compile_expression(settings.keep, attributes)
+        compile_expression(settings.keep, attributes, path=path)
     if settings.duplicates.near is not None and "embedding" not in attributes.names:
         raise UserError(
             "duplicates.near needs embeddings, but OUTPUT was scanned with output.embedding none:"

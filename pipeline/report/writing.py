@@ -63,19 +63,20 @@ def write_report(output: str, settings: ReportSettings, *, path: str) -> dict[st
     return {"report": path, "bytes": len(page), "contexts": quoted, "problems": findings.n_problems}
 
 
-def check_by(by: Sequence[str], schema: pa.Schema, *, text: str) -> None:
+def check_by(by: Sequence[str], schema: pa.Schema, *, text: str, where: str = "INPUT") -> None:
     """Make sure, before a scan, that its report can be made.
 
     Args:
         by: `report.by`.
         schema: Of INPUT.
         text: Its text column.
+        where: A file of it, for messages.
 
     Raises:
         UserError: A column is not there, or its values are no names of groups.
     """
     for name in by:
-        type_ = get_column(schema, name, where="report.by: INPUT").type
+        type_ = get_column(schema, name, where=f"report.by: {where}").type
         if name == text:
             raise UserError(f"report.by: {name} is the text column; name columns with few values")
         if pa.types.is_nested(type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_):
@@ -93,11 +94,12 @@ def check_finished(finished: Finished, by: Sequence[str]) -> None:
         return
     carried = read_columns(finished.output, shard, by).column_names
     lacking = [name for name in by if name not in carried and name not in finished.tally.by]
+    path = storage.join(finished.run["root"], shard.file)
     try:
-        schema = read_footer(storage.join(finished.run["root"], shard.file)).schema
+        schema = read_footer(path).schema
     except RtdscanError:  # the page says which columns it lacks
         return
-    check_by(lacking, schema, text=finished.run["text"])
+    check_by(lacking, schema, text=finished.run["text"], where=storage.printable(path))
 
 
 def refresh_report(output: str) -> None:
