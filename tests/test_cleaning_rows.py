@@ -189,7 +189,14 @@ def test_types_and_metadata_stay_through_parquet(text: str, personal: tuple[str,
 
 @pytest.mark.parametrize(
     "type_",
-    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int8(), pa.large_string())],
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.dictionary(pa.int8(), pa.large_string()),
+        pa.json_(),
+    ],
     ids=str,
 )
 def test_edited_texts_keep_their_type(type_: pa.DataType) -> None:

@@ -51,6 +51,8 @@ NESTED = pa.table(
         ({"content": TEXT, "text": pa.null()}, None, "content"),
         ({"body": TEXT, "url": pa.null()}, None, "body"),
         ({"n": pa.int8(), "doc": pa.struct([("text", pa.null())])}, None, "doc.text"),
+        ({"raw": pa.json_(pa.large_string()), "title": TEXT}, "raw", "raw"),
+        ({"raw": pa.json_(), "title": TEXT}, None, "title"),
     ],
 )
 def test_the_text_column_is_found(fields, wanted, found):
@@ -63,7 +65,17 @@ def test_the_text_column_is_found(fields, wanted, found):
         ({"id": TEXT, "body": TEXT}, None, "2 string columns: name the text column by input.text"),
         ({"raw": pa.binary(), "n": pa.int64()}, None, r"no string column: .*raw \(binary\), n \(int64\)"),
         ({"n": pa.int64()}, "n", r"column 'n' is int64, expected string or binary; its columns: n \(int64\)"),
-        ({"l": pa.list_(TEXT)}, "l", "column 'l' is list<"),
+        (
+            {"l": pa.list_(TEXT)},
+            "l",
+            r"column 'l' is list<.*binary \(lists are not read: join or explode them first\);",
+        ),
+        (
+            {"l": pa.list_(TEXT), "n": pa.int64()},
+            None,
+            r"no string column \(lists are not read: join or explode them f",
+        ),
+        ({"l": pa.list_(pa.int8()), "raw": pa.binary()}, None, "no string column: name the text column by input.text"),
         ({"doc": DOC}, "doc", "column 'doc' is struct<"),
         ({"a": TEXT}, "b", r"no column 'b'; its columns: a \(string\)"),
         ({"doc": DOC}, "doc.nope", r"no column 'doc.nope'; its columns: doc.lang \(string\), doc.text \(string\)"),
@@ -139,7 +151,7 @@ def test_columns_are_read_by_name_and_by_path(form):
 
 TYPES = [
     pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(),
-    pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.large_string()),
+    pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.large_string()), pa.json_(),
 ]  # fmt: skip
 
 

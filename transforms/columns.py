@@ -156,10 +156,12 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str, told_
     """
     if wanted is not None:
         type_ = get_column(schema, wanted, where=where).type
-        if is_string_like(type_) or is_bytes_like(type_) or pa.types.is_null(type_):
+        stored = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_  # arrow.json is a string
+        if is_string_like(stored) or is_bytes_like(stored) or pa.types.is_null(stored):
             return wanted
         raise UserError(
-            f"{where}: column '{wanted}' is {type_}, expected string or binary; its columns: {describe(schema)}"
+            f"{where}: column '{wanted}' is {type_}, expected string or binary{_list_hint(type_)};"
+            f" its columns: {describe(schema)}"
         )
     strings = [name for name, type_ in leaves(schema) if is_string_like(type_)]
     nulls = [name for name, type_ in leaves(schema) if pa.types.is_null(type_)]
@@ -170,8 +172,18 @@ def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str, told_
             return usually[0]
     if len(top or strings) == 1:
         return (top or strings)[0]
-    wrong = f"{len(top or strings)} string columns" if strings else "no string column"
-    raise UserError(f"{where} has {wrong}: name the text column by {told_by}; its columns: {describe(schema)}")
+    if strings:
+        wrong = f"{len(top or strings)} string columns: name the text column by {told_by}"
+    else:
+        hints = (_list_hint(type_) for _, type_ in leaves(schema))
+        wrong = "no string column" + next(filter(None, hints), f": name the text column by {told_by}")
+    raise UserError(f"{where} has {wrong}; its columns: {describe(schema)}")
+
+
+def _list_hint(type_: pa.DataType) -> str:
+    """What to do with a column of lists of texts; empty for others."""
+    is_list = getattr(type_, "value_type", None) is not None and not pa.types.is_dictionary(type_)
+    return " (lists are not read: join or explode them first)" if is_list and is_string_like(type_.value_type) else ""
 
 
 def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
