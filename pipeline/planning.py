@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -52,6 +52,7 @@ class Plan:
         every: The units of the whole input. A shard that belongs to none of them is stale; one that belongs to a unit
             outside the sample is not.
         sample: Share of the rows that was asked for.
+        mixed: Id and carried columns whose types differ between files, a line each.
     """
 
     root: str
@@ -62,17 +63,19 @@ class Plan:
     bad: tuple[BadFile, ...]
     every: tuple[WorkUnit, ...]
     sample: float = 1.0
+    mixed: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know: a sample that is much larger than was asked for, since units are not divided."""
+        """What a user should know: `mixed`; a sample much larger than was asked for, since units are not divided."""
         rows, wanted = sum(unit.rows for unit in self.units), self.sample * sum(unit.rows for unit in self.every)
         if rows <= COARSE * wanted:
-            return ()
+            return self.mixed
         share = rows / sum(unit.rows for unit in self.every)
         return (
             f"the sample is {share:.1%} of the rows instead of {self.sample:.2%}, for it is made of whole units:"
             " a lower unit.text_mb makes smaller ones",
+            *self.mixed,
         )
 
 
@@ -82,6 +85,7 @@ def make_plan(
     text: str | None = None,
     id: str | None = None,
     columns: Sequence[str] = (),
+    counted: Sequence[str] = (),
     text_mb: float = 4.0,
     sample: float = 1.0,
     threads: int = 8,
@@ -93,6 +97,7 @@ def make_plan(
         text: Text column; None: found in the first readable file (see `columns.find_text_column`).
         id: Id column, if any.
         columns: Columns to carry along.
+        counted: Columns that will be read too, but not carried along.
         text_mb: MiB of text a unit.
         sample: Share of the rows to scan; see `sample_units`.
         threads: Footers read at a time.
@@ -102,7 +107,8 @@ def make_plan(
     """
     root, entries = storage.expand_all(inputs)
     text = text or _find_text(entries)
-    wanted = ((id,) if id else ()) + tuple(columns)
+    kept = ((id,) if id else ()) + tuple(columns)
+    wanted = (*kept, *counted)
     with ThreadPoolExecutor(threads) as pool:
         planned = list(pool.map(lambda entry: plan_units(entry, text=text, columns=wanted, text_mb=text_mb), entries))
     bad = tuple(one for one in planned if isinstance(one, BadFile))
@@ -110,17 +116,31 @@ def make_plan(
     if not good:
         others = f" (none of the {len(bad)} files can be scanned)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0].reason}{others}")
-    units = [unit for _, cut in good for unit in cut]
+    units = [unit for _, cut, _ in good for unit in cut]
+    types = [(file.relative, found) for file, cut, found in good if cut]
     return Plan(
         root=root,
         text=text,
         schema=read_footer(good[0][0].path).schema,
-        files=tuple(file for file, _ in good),
+        files=tuple(file for file, _, _ in good),
         units=sample_units(units, sample=sample),
         bad=bad,
         every=tuple(units),
         sample=sample,
+        mixed=tuple(
+            told for at, name in enumerate(kept) for told in _mixed([(file, of[at]) for file, of in types], name)
+        ),
     )
+
+
+def _mixed(types: Sequence[tuple[str, pa.DataType]], name: str) -> Iterator[str]:
+    """What to say of a column that is not of one type in all files; texts are read as such however Arrow holds them."""
+    first: dict[str, str] = {}
+    for file, type_ in types:
+        first.setdefault(str(type_).replace("large_", "").replace("_view", ""), file)
+    if len(first) > 1:
+        told = ", ".join(f"{type_} in {file}" for type_, file in first.items())
+        yield f"{name} is {told}: some readers refuse such an OUTPUT"
 
 
 def _find_text(entries: Sequence[storage.Entry]) -> str:

@@ -158,7 +158,8 @@ def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:
         inputs,
         text=config.input.text,
         id=config.input.id,
-        columns=(*config.output.columns, *config.counted),
+        columns=config.output.columns,
+        counted=config.counted,
         text_mb=config.unit.text_mb,
         sample=config.input.sample,
     )

@@ -131,6 +131,17 @@ def test_a_sample_that_is_much_larger_than_asked_for_is_told(corpus):
     assert make_plan([str(corpus)], sample=rows / 39).warnings == make_plan([str(corpus)]).warnings == ()
 
 
+def test_types_that_differ_between_files_were_not_told(tmp_path):
+    ids = {"a": pa.int64(), "b": pa.string(), "c": pa.large_string(), "d": pa.int64()}
+    for name, type_ in ids.items():
+        table = pa.table({"id": pa.array(["1"], pa.string()).cast(type_), "text": ["word"], "n": [1]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    told = "id is int64 in a.parquet, string in b.parquet: some readers refuse such an OUTPUT"
+    assert make_plan([str(tmp_path)], id="id", columns=["n"]).warnings == (told,)
+    assert make_plan([str(tmp_path)], columns=["n"], counted=["id"]).warnings == ()
+    assert make_plan([f"{tmp_path}/[bc].parquet"], id="id").warnings == ()
+
+
 def test_current_units_need_no_work(corpus):
     plan = make_plan([str(corpus)])
     summary = summarize(

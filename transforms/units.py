@@ -183,12 +183,15 @@ def plan_file(
 
 def plan_units(
     entry: storage.Entry, *, text: str, columns: Sequence[str] = (), text_mb: float
-) -> tuple[InputFile, list[WorkUnit]] | BadFile:
-    """As `plan_file`, with a file that can't be scanned as a value."""
+) -> tuple[InputFile, list[WorkUnit], tuple[pa.DataType, ...]] | BadFile:
+    """As `plan_file`, with the types of `columns`, and with a file that can't be scanned as a value."""
+    where = storage.printable(entry.path)
     try:
-        return plan_file(entry, text=text, columns=columns, text_mb=text_mb)
+        footer = read_footer(entry.path)
+        file, units = plan_file(entry, text=text, columns=columns, text_mb=text_mb, footer=footer)
     except FileProblem as problem:
-        return BadFile(storage.printable(entry.path), entry.relative, str(problem))
+        return BadFile(where, entry.relative, str(problem))
+    return file, units, tuple(get_column(footer.schema, name, where=where).type for name in columns)
 
 
 def _text_column(schema: pa.Schema, text: str, columns: Sequence[str], *, where: str) -> Column:
