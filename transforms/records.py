@@ -249,7 +249,11 @@ def attribute_schema(
         _described("n_tokens", pa.int32(), "word pieces that were scored, special tokens not counted", nullable=False),
         _described("n_windows", pa.int32(), "windows the text was cut into", nullable=False),
         _described("unk_share", pa.float32(), "share of tokens that are outside the model's vocabulary"),
-        _described("score", pa.float32(), "expected share of words that do not belong: mean probability over words"),
+        _described(
+            "score",
+            pa.float32(),
+            "expected share of words that do not belong: mean probability over all words, ignored and allowed ones too",
+        ),
         _described("max_score", pa.float32(), "probability of the worst word"),
         _described("candidates", pa.list_(MARK), "every word at or above thresholds.floor, by character offsets"),
         _described("n_flagged", pa.int32(), "words at or above thresholds.flag that are neither ignored nor allowed"),
@@ -265,7 +269,8 @@ def attribute_schema(
         fields.append(
             _described("embedding", pa.list_(number, dims), "L2-normalised mean over all tokens; D nulls if none")
         )
-    fields.append(_described("decision", pa.string(), "keep | review | drop", nullable=False))
+    decision = "keep | review | drop, by the score without what ignored and allowed words add to it"
+    fields.append(_described("decision", pa.string(), decision, nullable=False))
     if output.words:
         fields.append(_described("words", pa.list_(MARK), "every word with its probability"))
     if output.tokens:

@@ -36,11 +36,13 @@ class Thresholds(Section):
     flag: Share | None = Field(None, description="words at or above this are flagged; default: the bundle's")
     review: Share | None = Field(
         None,
-        description="documents whose score is at or above this are `review`; default: the bundle's, at most `drop`",
+        description="documents scored this or more, ignored and allowed words apart, are `review`;"
+        " default: the bundle's, at most `drop`",
     )
     drop: Share | None = Field(
         None,
-        description="documents whose score is at or above this are `drop`; default: the bundle's, at least `review`",
+        description="documents scored this or more, ignored and allowed words apart, are `drop`;"
+        " default: the bundle's, at least `review`",
     )
     not_ok: Decision = Field("review", description="decision for rows without a score (empty, null, invalid, failed)")
 
@@ -137,10 +139,12 @@ class ScoreSettings(Section):
     )
     thresholds: Thresholds = Thresholds()
     ignore: tuple[Ignorable, ...] = Field(
-        (), description="kinds of words that are never flagged; they stay in `candidates`; acts without a rescan"
+        (),
+        description="kinds of words that are never flagged nor decide; they stay in `candidates` and `score`;"
+        " acts without a rescan",
     )
     allow: tuple[str, ...] = Field(
-        (), description="words that are never flagged, case-insensitive, or one file with a word a line"
+        (), description="words that are never flagged nor decide, case-insensitive, or one file with a word a line"
     )
     suggest: SuggestSettings = SuggestSettings()
     output: OutputSettings = OutputSettings()
