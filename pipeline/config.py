@@ -28,7 +28,7 @@ from rtdscan.pipeline.options import (
 )
 from rtdscan.pipeline.sections import NotifySettings, RaySettings, TallySettings
 from rtdscan.transforms.errors import UserError
-from rtdscan.transforms.gates import Gate, GateError, parse_gates
+from rtdscan.transforms.gates import Gate, GateError, full_key, in_full, parse_gates
 from rtdscan.transforms.settings import ScoreSettings, Section
 
 C = TypeVar("C", bound=Section)
@@ -159,7 +159,7 @@ def load_config(
 
     Args:
         cls: What the options are.
-        files: YAML files; sections are merged, a later file wins, lists are replaced as a whole.
+        files: YAML files; sections are merged, a later file wins; lists are replaced as a whole, and by {} sections.
         sets: `a.b=value`, the value in YAML; these win over files.
         extra: What the program itself has decided, by nested name; wins over everything.
         base: What holds where files and sets say nothing, by nested name.
@@ -172,6 +172,10 @@ def load_config(
     for new, where, folder in (*map(_read_file, map(Path, files)), *map(_read_set, sets)):
         if isinstance(new.get("allow"), str) and "allow" in cls.model_fields:
             new["allow"] = _read_words(folder / new["allow"], where[("allow",)])
+        if isinstance(new.get("gates"), dict) and "gates" in cls.model_fields:
+            new["gates"], where = _in_full(new["gates"], where)
+            if new["gates"].get("drift") is False:  # all of them
+                new["gates"] |= {name: False for name in values.get("gates", {}) if name.startswith("drift.")}
         values = _merge(values, new)
         places.update(where)
     values = _without_empty(cls, _merge(values, extra or {}))
@@ -228,13 +232,23 @@ def _read_words(path: Path, place: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
+def _in_full(gates: dict[str, Any], where: Mapping[Key, str]) -> tuple[dict[str, Any], dict[Key, str]]:
+    """Gates, and places of keys, with full names of gates: what is spelled in two ways would not be merged."""
+    try:
+        named = in_full(gates)
+    except GateError as error:
+        raise UserError(f"{_locate(where, ('gates', *error.key))}: {error}") from error
+    return named, {("gates", *full_key(key[1:])) if key[0] == "gates" else key: place for key, place in where.items()}
+
+
 def _merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in more.items():
         old = merged.get(key)
         if isinstance(old, dict) and value is None:
             continue  # a section whose lines are all commented out says nothing
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+        # An empty mapping takes all away, as `gates: {}` says.
+        merged[key] = _merge(old, value) if value and isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
 
 

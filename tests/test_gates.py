@@ -344,6 +344,43 @@ def test_a_gate_that_makes_no_sense_is_named(tmp_path: Path, text: str, line: in
     assert part in str(error.value)
 
 
+NIGHTLY = Path(__file__).parent.parent / "configs" / "nightly.yaml"
+FLAT, NESTED = "gates: {drift.psi_length: {max: 0.25}}\n", "gates: {drift: {psi_length: {max: 0.25}}}\n"
+
+
+@pytest.mark.parametrize("text", [FLAT, NESTED, NIGHTLY.read_text(encoding="utf-8")], ids=["flat", "nested", "nightly"])
+def test_a_drift_gate_of_a_file_was_given_twice_by_a_set(tmp_path: Path, text: str) -> None:
+    """`drift.psi_length` of the file and `drift: {psi_length: …}` of `--set` were not the same key."""
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+
+    def gates(*sets: str) -> dict[str, Gate]:
+        return load_config(ScanConfig, files=[file], sets=sets).gates
+
+    others = {name: gate for name, gate in gates().items() if name != "drift.psi_length"}
+    assert gates("gates.drift.psi_length.max=0.5") == others | {"drift.psi_length": Gate("drift.psi_length", max=0.5)}
+    assert gates("gates.drift.psi_length.min=0.1")["drift.psi_length"] == Gate("drift.psi_length", max=0.25, min=0.1)
+    assert gates("gates.drift.psi_length=false") == others
+    assert not [name for name in gates("gates.drift=false") if name.startswith("drift.")]
+    again = gates("gates.drift=false", "gates.drift.psi_length={max: 1}")
+    assert [name for name in again if name.startswith("drift.")] == ["drift.psi_length"]
+    with pytest.raises(UserError, match=r"--set gates.drift.psi_length.max: .* is not a number"):
+        gates("gates.drift.psi_length.max=much")
+
+
+def test_a_gate_may_be_called_drift(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("gates: {drift: {metric: drift.ks_score, max: 0.1}, drift.ks_length: {max: 1}}")
+    config = load_config(ScanConfig, files=[tmp_path / "c.yaml"], sets=["gates.drift.max=0.2"])
+    assert config.gates == {"drift": Gate("drift.ks_score", max=0.2), "drift.ks_length": Gate("drift.ks_length", max=1)}
+
+
+def test_an_empty_mapping_takes_the_gates_of_a_file_away() -> None:
+    """`--set 'gates={}'` did nothing, without a word."""
+    assert load_config(ScanConfig, files=[NIGHTLY], sets=["gates={}"]).gates == {}
+    sets = ["gates={}", "gates.rows.min=1"]
+    assert load_config(ScanConfig, files=[NIGHTLY], sets=sets).gates == {"rows": Gate("rows", min=1)}
+
+
 def test_gates_have_to_be_a_mapping() -> None:
     with pytest.raises(UserError, match=r"gates is .*expected mapping"):
         load_config(ScanConfig, sets=["gates=[rows]"])

@@ -135,27 +135,48 @@ def parse_gates(values: Mapping[str, Any]) -> dict[str, Gate]:
         GateError: With the key.
     """
     gates: dict[str, Gate] = {}
-    for key, name, bounds in _named(values):
-        if name in gates:
-            raise GateError(key, f"gate {name} is given twice")
+    for name, bounds in in_full(values).items():
         if isinstance(bounds, Gate):
             gates[name] = bounds
         elif bounds is not False:
-            gates[name] = _parse(key, name, bounds)
+            gates[name] = _parse((name,), name, bounds)
     return gates
 
 
-def _named(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+def in_full(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with each gate under its full name: `drift.psi_score: …` where it was `drift: {psi_score: …}`.
+
+    Raises:
+        GateError: A gate is given twice, once in each spelling.
+    """
+    named: dict[str, Any] = {}
     for name, bounds in values.items():
-        if name == DRIFT.rstrip(".") and isinstance(bounds, Mapping) and "metric" not in bounds:
-            yield from (((name, inner), DRIFT + inner, more) for inner, more in bounds.items())
-        else:
-            yield (name,), name, bounds
+        nested = name == DRIFT[:-1] and isinstance(bounds, Mapping)
+        for key, value in [((name, inner), bounds[inner]) for inner in bounds] if nested else [((name,), bounds)]:
+            full, *option = full_key(key)
+            if option:  # of a gate that is called `drift`
+                named.setdefault(full, {})[option[0]] = value
+            elif full in named:
+                raise GateError(key, f"gate {full} is given twice")
+            else:
+                named[full] = value
+    return named
+
+
+def full_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A way below `gates` as `in_full` spells it: `("drift", "psi_score", "max")` -> `("drift.psi_score", "max")`."""
+    if key[:1] == (DRIFT[:-1],) and len(key) > 1 and key[1] not in _keys():
+        return (DRIFT + str(key[1]), *key[2:])
+    return key
+
+
+def _keys() -> list[str]:
+    return [field.name for field in fields(Gate)]
 
 
 def _parse(key: tuple[str, ...], name: str, bounds: Any) -> Gate:
     where = f"gates.{name}"
-    known = [field.name for field in fields(Gate)]
+    known = _keys()
     if not isinstance(bounds, Mapping):
         raise GateError(key, f"{where} is not a mapping; expected bounds such as {{max: 0.05}}, or false for none")
     for option, value in bounds.items():
