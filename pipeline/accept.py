@@ -20,7 +20,7 @@ CONFIG = ScanConfig
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OUTPUT, --force."""
     parser.add_argument("output", metavar="OUTPUT", help="folder that `rtdscan scan` wrote")
-    parser.add_argument("--force", action="store_true", help="accept an unfinished run, or one that failed its gates")
+    parser.add_argument("--force", action="store_true", help="accept a run in which files were bad, or gates failed")
 
 
 def run(args: argparse.Namespace) -> int:

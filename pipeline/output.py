@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -109,7 +109,7 @@ def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[
     Args:
         output: OUTPUT.
         units: All units of INPUT, those outside a sample included.
-        bad_files: Files that can't be read today; what was scored of them before stays.
+        bad_files: Files that can't be read today; what was scored of them before stays, for the day they are mended.
 
     Returns:
         How many there were.
@@ -129,6 +129,11 @@ def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[
     return len(stale)
 
 
+def count_shards(output: str, shards: Container[str]) -> int:
+    """How many of these shards there are."""
+    return sum(f"attributes/{entry.relative}" in shards for entry in _shards(output))
+
+
 def reopen(output: str, *, pending: bool) -> None:
     """Take back the signs that OUTPUT is finished, before anything in it changes: a scan that is killed leaves none.
 
@@ -137,7 +142,8 @@ def reopen(output: str, *, pending: bool) -> None:
         pending: Whether shards will change, so that a report would be about another corpus. It stays otherwise: to
             write an equal one again takes seconds.
     """
-    storage.remove(storage.join(output, RUN))
+    for name in (RUN, MANIFEST_FILE):
+        storage.remove(storage.join(output, name))
     if pending:
         storage.remove(storage.join(output, REPORT))
     storage.put_bytes(storage.join(output, METRICS), UNFINISHED)
@@ -168,7 +174,7 @@ def write_manifest(
 
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:
-    """Write run.json, the sign that OUTPUT is finished; last of all."""
+    """Write run.json, the sign that OUTPUT is finished; after all shards and the manifest."""
     storage.put_bytes(storage.join(output, RUN), (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -197,16 +203,24 @@ def finished_run(run: Mapping[str, Any]) -> Run:
 
 
 def summed_shards(output: str) -> tuple[Tally, str]:
-    """The tally of all shards there are, and the digest of how they were scored.
+    """The tally of the shards that the manifest names, and the digest of how they were scored.
+
+    Others may lie beside them: of bad files, from before these went bad, and from outside a sample.
 
     Raises:
-        UserError: There are none, or they were scored in several ways.
+        UserError: There is no manifest, since the scan ended early; or it names no shards, or some that are not there.
     """
-    stamps = [stamp for stamp in (read_stamp(entry.path) for entry in _shards(output)) if stamp]
+    manifest = storage.read_bytes(storage.join(output, MANIFEST_FILE))
+    if manifest is None:
+        raise UserError(f"{output} has no {MANIFEST_FILE}, for its scan ended early; run it again")
+    try:
+        shards = pq.read_table(BytesIO(manifest), columns=["shard"])["shard"].drop_null().to_pylist()
+    except (OSError, ValueError) as error:  # an ArrowInvalid is a ValueError
+        raise UserError(f"{storage.join(output, MANIFEST_FILE)} is damaged ({error}); run the scan again") from error
+    stamps = [stamp for shard in shards if (stamp := read_stamp(storage.join(output, shard)))]
     ways = {stamp.fingerprint.scoring for stamp in stamps}
-    if len(ways) != 1:
-        wrong = "shards of several models or settings" if ways else "no shards"
-        raise UserError(f"{output} holds {wrong}; run its scan again")
+    if len(ways) != 1 or len(stamps) < len(shards):
+        raise UserError(f"{output} holds no shards, or others than its manifest says; run its scan again")
     return sum((stamp.tally for stamp in stamps), start=Tally.zero()), ways.pop()
 
 

@@ -1,7 +1,7 @@
 """A scan from plan to run.json.
 
 Plan from the footers, find out which shards are current, scan the rest with a launcher, then write manifest.parquet
-and, last, run.json. A scan that was killed is resumed by running it again.
+and, once all is there that it speaks of, run.json. A scan that was killed is resumed by running it again.
 """
 
 import platform
@@ -27,7 +27,7 @@ from rtdscan.pipeline.launchers.cores import default_workers, share_out
 from rtdscan.pipeline.planning import Plan, make_plan
 from rtdscan.pipeline.progress import Meter, metering
 from rtdscan.pipeline.report.writing import check_by, refresh_report
-from rtdscan.pipeline.summary import WORST_SHOWN, Summary, precision_note, prometheus_text, warnings_of
+from rtdscan.pipeline.summary import WORST_SHOWN, Summary, bad_line, precision_note, prometheus_text, warnings_of
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
 from rtdscan.transforms.columns import get_column
@@ -252,7 +252,8 @@ def _finish(
     done: dict[str, Done],
     started: float,
 ) -> Summary:
-    """Write the manifest and, when nothing was bad or bad files are tolerated, run.json."""
+    """Write the manifest and, when nothing was bad or bad files are tolerated, run.json. What was scored
+    of bad files before is removed then: a finished OUTPUT holds the shards that its manifest names."""
     job, plan, bundle = prepared.job, prepared.plan, prepared.bundle
     tally = Tally.zero()
     for unit in plan.units:
@@ -278,31 +279,35 @@ def _finish(
         device=prepared.device or (job.settings.device if job.settings.engine == "torch" else None),
         chosen=prepared.chosen,
         precision_note=precision_note(bundle, tally, flag=config.thresholds.flag),
-        warnings=(*warnings_of(bundle, tally), *plan.warnings),
+        warnings=(*warnings_of(bundle, tally), *plan.warnings, *_outside(prepared)),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
         judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring), config, output=job.output),
     )
     warn(summary.judgement)
+    if bad and summary.finished:
+        unread = {shard for shard, one in done.items() if one.outcome == "bad"}
+        folder.remove_stale(job.output, [unit for unit in plan.every if unit.shard not in unread])
     folder.write_manifest(job.output, units=plan.units, done=done, stamps=stamps, bad_files=plan.bad)
-    storage.put_bytes(storage.join(job.output, folder.METRICS), prometheus_text(summary, finished_at=time.time()))
     if summary.finished:
         folder.write_run(job.output, _run_record(prepared, config=config, inputs=inputs, summary=summary))
-    else:
-        print(f"rtdscan: {_unfinished(bad)}", file=sys.stderr)
+    storage.put_bytes(storage.join(job.output, folder.METRICS), prometheus_text(summary, finished_at=time.time()))
+    if bad:
+        print(f"rtdscan: {bad_line(summary)}", file=sys.stderr)
     return summary
+
+
+def _outside(prepared: Prepared) -> tuple[str, ...]:
+    """Whoever reads attributes/** should know of shards that are not of the sample."""
+    plan = prepared.plan
+    others = {unit.shard for unit in plan.every} - {unit.shard for unit in plan.units}
+    left = folder.count_shards(prepared.job.output, others) if others else 0
+    told = f"shards outside the sample stay in attributes/, as old as they are; {folder.MANIFEST_FILE} lists the others"
+    return (f"{left:,} {told}",) if left else ()
 
 
 def _workers(prepared: Prepared, config: ScanConfig, done: Mapping[str, Done]) -> int:
     """Worker processes: as resolved on this machine, else as many as took part."""
     return prepared.workers if config.runner != "ray" else len({one.worker for one in done.values() if one.worker})
-
-
-def _unfinished(bad: Sequence[tuple[str, str]]) -> str:
-    more = f" (and {len(bad) - 1} more, see {folder.MANIFEST_FILE})" if len(bad) > 1 else ""
-    return (
-        f"{bad[0][1]}{more}; all that could be read is done: repair or remove what is bad and run the same command"
-        " again, or set on_bad_file=quarantine"
-    )
 
 
 def _spans(prepared: Prepared, tally: Tally) -> list[SpanInContext]:

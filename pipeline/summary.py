@@ -144,6 +144,18 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(f"{state}: {summary.output}", highlight=False, markup=False, soft_wrap=True)
 
 
+def bad_line(summary: Summary) -> str:
+    """What could not be read, in a line, and what to do about it where the scan did not finish for it."""
+    (_, reason), *others = summary.bad
+    more = f" (and {len(others)} more, see manifest.parquet)" if others else ""
+    if summary.finished:
+        return f"left out: {reason}{more}"
+    return (
+        f"{reason}{more}; all that could be read is done: repair or remove what is bad and run the same command"
+        " again, or set on_bad_file=quarantine"
+    )
+
+
 def in_context(span: SpanInContext) -> Text:
     """A line about a flagged span: its text in red, what may have been meant and how probable that is."""
     line = Text(f"  {span.score:.3f}  …{one_line(span.before)}")

@@ -24,6 +24,7 @@ from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.transforms import storage
+from rtdscan.transforms.errors import StoreError
 from rtdscan.transforms.shards import read_stamp
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -438,7 +439,9 @@ def test_bad_files_among_good_ones(
     assert len(err.splitlines()) == 1
 
     ran = scan(corpus, output, "on_bad_file=quarantine")
-    assert (ran.status, ran.err) == (0, "")
+    assert ran.status == 0
+    assert "left out: " in ran.told
+    assert f"(and {len(bad_rows) - 1} more, see manifest.parquet)" in ran.told
     assert units(output) == {
         "bad": len([row for row in bad_rows if row["row_group"] is not None]),
         "current": len(good),
@@ -487,6 +490,51 @@ def test_what_was_scored_before_a_file_went_bad(scan: Scan, corpus: Path, output
     assert scan(corpus, output).status == 0
     assert "scored" not in units(output)
     assert attributes(output).num_rows == 82
+
+
+def test_a_finished_output_held_shards_of_files_that_had_gone_bad(
+    scan: Scan, corpus: Path, output: Path, tmp_path: Path
+) -> None:
+    """Of other thresholds and columns: who read attributes/** got rows that no manifest named, or an error."""
+    old = ("on_bad_file=quarantine", "output.columns=[source]")
+    assert scan(corpus, output, *old).status == 0
+    before = set(shards(output))
+    good = {name: (corpus / name).read_bytes() for name in ("a.parquet", "news item/b.parquet")}
+    damage(corpus / "a.parquet", row_group=0)
+    (corpus / "news item" / "b.parquet").write_bytes(b"PAR1")
+    assert scan(corpus, output, "thresholds.flag=0.7").status == 1
+    assert set(shards(output)) == before, "unfinished: nothing is lost"
+    assert scan(corpus, output, "on_bad_file=quarantine", "thresholds.flag=0.7").status == 0
+    assert set(shards(output)) == {row["shard"] for row in manifest(output) if row["shard"]}
+    summary = json.loads((output / "run.json").read_text())["summary"]
+    assert attributes(output).num_rows == summary["metrics"]["rows"] == 15 + 12
+    assert "source" not in attributes(output).column_names
+    for name, data in good.items():
+        (corpus / name).write_bytes(data)
+    assert scan(corpus, output, "thresholds.flag=0.7").status == 0
+    assert units(output)["scored"] >= 3
+    assert scan(corpus, tmp_path / "fresh", "thresholds.flag=0.7").status == 0
+    assert shards(output) == shards(tmp_path / "fresh")
+
+
+def test_a_run_that_could_not_be_written_is_not_finished(
+    scan: Scan, corpus: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """metrics.prom said `rtdscan_finished 1` when the disk filled before run.json."""
+
+    def full(path: str, data: bytes) -> None:
+        if path.endswith("run.json"):
+            raise StoreError(f"cannot write {path}: No space left on device")
+        put(path, data)
+
+    put = storage.put_bytes
+    monkeypatch.setattr(storage, "put_bytes", full)
+    assert scan(corpus, output).status == 1
+    assert not (output / "run.json").exists()
+    assert "rtdscan_finished 0.0" in (output / "metrics.prom").read_text()
+    monkeypatch.setattr(storage, "put_bytes", put)
+    assert scan(corpus, output).status == 0
+    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
 
 
 def test_a_damaged_shard_is_scored_again_when_it_is_needed(scan: Scan, corpus: Path, output: Path) -> None:

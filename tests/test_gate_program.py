@@ -280,6 +280,28 @@ def test_an_unfinished_run_is_accepted_by_force_only(scanned: Scanned, capsys: p
     assert {gate["verdict"] for gate in scanned.run()["summary"]["gates"]} == {"passed"}
 
 
+def test_what_is_accepted_by_force_is_what_the_manifest_names(
+    scanned: Scanned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards of a file that had gone bad since were taken along; so were those that a killed scan had left."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(scanned.corpus, corpus)
+    scanned.corpus, scanned.output = corpus, tmp_path / "new"
+    assert scanned.scan() == 0
+    (corpus / "a.parquet").write_bytes(b"PAR1")
+    assert scanned.scan() == 1
+    assert attributes(scanned.output).num_rows == 82
+    assert scanned.accept("--force") == 0
+    baseline = json.loads((scanned.output / "baseline.json").read_text())
+    assert baseline["tally"]["rows"] == 42
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtdscan.pipeline.scanning._launch", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert scanned.scan() == 1
+    capsys.readouterr()
+    assert scanned.accept("--force") == 2
+    assert "has no manifest.parquet, for its scan ended early; run it again" in capsys.readouterr().err
+
+
 def test_another_model_is_not_compared(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
     assert scanned.accept() == 0
     baseline = json.loads((scanned.output / "baseline.json").read_text())

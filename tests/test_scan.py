@@ -339,6 +339,17 @@ def test_a_sample_is_stable_and_nested(corpus: Path, tmp_path: Path, tiny_bundle
     assert taken[0.5] < set(shards(whole))
 
 
+def test_shards_outside_a_smaller_sample_stay_and_are_told(corpus: Path, output: Path, tiny_bundle: Path) -> None:
+    """They took hours and serve again; but rows that no manifest names were read without a word."""
+    units = scan(corpus, output, tiny_bundle)["scored"]
+    taken = sum(scan(corpus, output, tiny_bundle, "input.sample=0.4").values())
+    assert 0 < taken < units == len(shards(output))
+    warnings = json.loads((output / "run.json").read_text())["summary"]["warnings"]
+    assert [line for line in warnings if line.startswith(f"{units - taken} shards outside the sample stay in")]
+    assert scan(corpus, output, tiny_bundle) == {"current": units}
+    assert "outside the sample" not in (output / "run.json").read_text()
+
+
 def test_several_inputs_share_a_root(tmp_path: Path, tiny_bundle: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
