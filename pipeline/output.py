@@ -199,7 +199,8 @@ def read_run(output: str) -> dict[str, Any]:
 def finished_run(run: Mapping[str, Any]) -> Run:
     """What gates judge of a run.json."""
     model = run["model"]
-    return Run(Tally.from_fields(run["tally"]), model["name"], model["digest"], run["scoring"])
+    tally, bad = Tally.from_fields(run["tally"]), len(run["summary"]["bad"])
+    return Run(tally, model["name"], model["digest"], run["scoring"], bad)
 
 
 def summed_shards(output: str) -> tuple[Tally, str]:

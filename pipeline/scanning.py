@@ -281,7 +281,7 @@ def _finish(
         precision_note=precision_note(bundle, tally, flag=config.thresholds.flag),
         warnings=(*warnings_of(bundle, tally), *plan.warnings, *_outside(prepared)),
         spans=tuple(_spans(prepared, tally)) if config.log.text else (),
-        judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring), config, output=job.output),
+        judgement=judge_run(Run(tally, bundle.name, bundle.digest, job.scoring, len(bad)), config, output=job.output),
     )
     warn(summary.judgement)
     if bad and summary.finished:

@@ -302,6 +302,22 @@ def test_what_is_accepted_by_force_is_what_the_manifest_names(
     assert "has no manifest.parquet, for its scan ended early; run it again" in capsys.readouterr().err
 
 
+def test_a_file_that_is_left_out_is_told_and_may_fail_a_gate(
+    scanned: Scanned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A nightly scan lost a source to a torn file, and ended with 0 and an empty stderr."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(scanned.corpus, corpus)
+    scanned.corpus, scanned.output = corpus, tmp_path / "new"
+    (corpus / "a.parquet").write_bytes(b"PAR1")
+    gate = ("gates.bad_inputs.max=0", "on_bad_file=quarantine")
+    assert scanned.scan(*gate) == 3
+    assert "left out: " in capsys.readouterr().err
+    assert scanned.gate() == 3
+    assert scanned.gate("--set", "gates.bad_inputs.max=1") == 0
+    assert 'rtdscan_gate_passed{gate="bad_inputs"} 0.0' in (scanned.output / "metrics.prom").read_text()
+
+
 def test_another_model_is_not_compared(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
     assert scanned.accept() == 0
     baseline = json.loads((scanned.output / "baseline.json").read_text())

@@ -50,8 +50,8 @@ def tallied(scores: list[float | None], sources: list[Any] | None = None, **more
     return tally_attributes(rows(scores, **more), file="f", by=by)
 
 
-def run(tally: Tally, *, digest: str = "d1", scoring: str = "s1") -> Run:
-    return Run(tally, "tiny", digest, scoring)
+def run(tally: Tally, *, digest: str = "d1", scoring: str = "s1", bad: int = 0) -> Run:
+    return Run(tally, "tiny", digest, scoring, bad)
 
 
 def baseline(tally: Tally, *, digest: str | None = "d1", scoring: str = "s1") -> Baseline:
@@ -101,6 +101,12 @@ def test_shares_of_nothing_are_not_judged() -> None:
     assert verdicts({"mean_score": {"min": 0.5}}, tallied([None])) == [(None, None, "no data")]
     assert verdicts({"failed_share": {"max": 0.5}}, tallied([None])) == [(None, 1.0, "failed")]
     assert verdicts({"documents": {"min": 1}}, Tally.zero()) == [(None, 0, "failed")]
+
+
+def test_a_gate_on_inputs_that_cannot_be_read() -> None:
+    gates = parse_gates({"bad_inputs": {"max": 1}})
+    told = [judge(gates, run(Tally.zero(), bad=bad), None)[0] for bad in (0, 1, 2)]
+    assert [(verdict.value, verdict.verdict) for verdict in told] == [(0, "passed"), (1, "passed"), (2, "failed")]
 
 
 def test_a_gate_by_a_column() -> None:
@@ -332,6 +338,7 @@ def test_gates_come_from_files_and_sets(tmp_path: Path) -> None:
         ("rows:\n    min: 2\n    mix: 2", 4, "unknown key gates.rows.mix; a gate has metric, max, min, by"),
         ("rows: {max: 1, by: 3}", 2, "gates.rows.by is not text"),
         ("drift.embedding_shift: {max: 1, by: s}", 2, "mean embeddings are not kept by column"),
+        ("bad_inputs: {max: 1, by: s}", 2, "bad inputs are not counted by column"),
         ("drift.psi_score: {max: 1}\n  drift: {psi_score: {max: 1}}", 3, "gate drift.psi_score is given twice"),
     ],
 )

@@ -39,9 +39,11 @@ METRICS: dict[str, str | None] = {
 }
 """What `Tally.metrics()` has -> the count that it is a share or mean of; None for counts."""
 
+BAD_INPUTS = "bad_inputs"
+
 DRIFT = "drift."
 
-ALL_METRICS = (*METRICS, *(DRIFT + name for name in MEASURES))
+ALL_METRICS = (*METRICS, BAD_INPUTS, *(DRIFT + name for name in MEASURES))
 
 UNNAMED = "not among the values that are counted by name, gone or not"
 TOGETHER = "values that are not counted by name: a bound on each can't be put to their sum"
@@ -107,12 +109,14 @@ class Run:
         model: Name of the bundle.
         model_digest: Digest of the bundle.
         scoring: Digest of all that changes scores (see records.Fingerprint).
+        bad_inputs: Files and units that could not be read.
     """
 
     tally: "Tally"
     model: str
     model_digest: str
     scoring: str
+    bad_inputs: int
 
 
 class GateError(ValueError):
@@ -198,8 +202,9 @@ def _parse(key: tuple[str, ...], name: str, bounds: Any) -> Gate:
         raise GateError(key, f"{where} has no bound; expected max, min or both")
     if gate.max is not None and gate.min is not None and gate.max < gate.min:
         raise GateError((*key, "max"), f"{where}.max is {gate.max:g}, below its min, {gate.min:g}")
-    if gate.by and gate.metric == "drift.embedding_shift":
-        raise GateError((*key, "by"), f"{where}: mean embeddings are not kept by column; leave out `by`")
+    if gate.by and gate.metric in (BAD_INPUTS, "drift.embedding_shift"):
+        what = "bad inputs are not counted" if gate.metric == BAD_INPUTS else "mean embeddings are not kept"
+        raise GateError((*key, "by"), f"{where}: {what} by column; leave out `by`")
     return gate
 
 
@@ -274,6 +279,8 @@ def _verdict(
     outcome: Outcome
     if gate.metric.startswith(DRIFT):
         value, outcome, note = _drifted(gate, of, run, now, baseline, base)
+    elif gate.metric == BAD_INPUTS:
+        value, outcome, note = run.bad_inputs, "passed", ""
     else:
         metrics = now.metrics()
         part_of = METRICS[gate.metric]
