@@ -1,10 +1,13 @@
 """Each family by hand: what becomes of a text is one of the results written here, and more than one of them occurs."""
 
 import html
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rtdscan.transforms.corruption import REGISTRY, Corrupted
 from rtdscan.transforms.corruption.debris import LINES, boilerplate_line
@@ -138,6 +141,15 @@ def test_wording() -> None:
     assert outcomes("swapped", "中文", rate=0.5) == {"文中"}
     assert outcomes("repeated", "中文", rate=0.5) == {"中中文"}
     assert outcomes("missing", "中文", rate=0.5) == {"文"}
+
+
+@given(text=st.text("中文字典，a \n", max_size=30), seed=st.integers(0, 9), name=st.sampled_from(("missing", "joined")))
+@example(text="中文字典", seed=0, name="missing")
+@example(text="a 中文字典", seed=0, name="joined")
+def test_what_is_gone_marks_one_character_in_chinese_not_the_clause(text: str, seed: int, name: str) -> None:
+    made = REGISTRY[name].corrupt(text, np.random.default_rng(seed), 0.1)
+    for span in made.spans:
+        assert len(re.findall("[中文字典]", made.text[span.start : span.end])) <= 1
 
 
 def test_words_are_split_at_seams_most() -> None:

@@ -38,7 +38,7 @@ GAP = re.compile(r"[^\S\n]?")
 """What may stand between two neighbours that are swapped, joined or repeated: one space or nothing."""
 
 _LETTER = re.compile(rf"[^\W{_UNSPACED}]|[{_MARKS}]")
-_NEXT = re.compile(r"\s*(?:[^\W_]+|[^\w\s]|_)")
+_NEXT = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\W_{_UNSPACED}]+|[^\w\s]|_)")
 
 
 @dataclass(frozen=True, slots=True)
