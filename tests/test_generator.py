@@ -245,6 +245,30 @@ def test_without_letters_its_words_are_all() -> None:
     assert suggest("我的书", "书", says=Says("", ["车"]), words=WORDS) == ["车"]
 
 
+class Reads(Says):
+    """One that is sure of single characters by what stands before them."""
+
+    def read(self, places: Sequence[tuple[str, str]], candidates: Sequence[Sequence[str]]) -> list[Reading]:
+        sure = {"我": "们", "他": "们"}
+        words = [((sure.get(before[-1:], "一"), -0.1 if before[-1:] in sure else -5.0),) for before, _ in places]
+        return [Reading(np.zeros(len(c)), np.ones(len(c)), own) for own, c in zip(words, candidates, strict=True)]
+
+    def pieces(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "meant"),
+    [
+        ("我门，来了", "门，", "们，"),
+        ("我门来了", "我门", "我们"),
+        ("「我门、他门」", "「我门、他门」", "「我们、他们」"),
+    ],
+)
+def test_each_character_of_a_script_without_spaces_is_a_word(text: str, span: str, meant: str) -> None:
+    assert suggest(text, span, says=Reads("", ()), words=None)[0] == meant
+
+
 def test_a_model_without_a_lexicon_suggests_by_its_generator(bundle: Path) -> None:
     settings = settings_of(
         suggest=SuggestSettings(in_context=True, least=0.0), thresholds=Thresholds(flag=0.0), output=OutputSettings()

@@ -151,6 +151,7 @@ def test_the_best_comes_first_and_few_are_given() -> None:
         ("“the the”", "“the”"),
         ("(hous", "(house"),
         ("“hous”", "“house”"),
+        ("用recieved系，", "用received系，"),  # among Han, where each character is a word
     ],
 )
 def test_spans_of_several_words(span: str, meant: str) -> None:

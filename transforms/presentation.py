@@ -137,10 +137,10 @@ IGNORABLE: dict[str, re.Pattern[str]] = {
 }
 
 
-_HAN = "\u2e80-\uabff\uf900-\ufaff\U00020000-\U0003ffff"
+HAN = "\u2e80-\uabff\uf900-\ufaff\U00020000-\U0003ffff"
 """Scripts without spaces between words: each character stands for itself."""
 
-_ATOM = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+(?:['’][^\W{_HAN}]+)*|[^\w\s]")
+_ATOM = re.compile(rf"[{HAN}]|[^\W{HAN}]+(?:['’][^\W{HAN}]+)*|[^\w\s]")
 
 _Phrase = tuple[tuple[str, bool], ...]
 """Atoms, folded, and whether white space stands before each."""

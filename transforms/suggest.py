@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rtdscan.transforms.candidates import AROUND, Case, Judge, judge_cases, like, read_gaps
 from rtdscan.transforms.gaps import GapReader
 from rtdscan.transforms.near import Near, NearWords
+from rtdscan.transforms.presentation import HAN
 from rtdscan.transforms.records import SPAN
 from rtdscan.transforms.residue import mended, residues
 from rtdscan.transforms.settings import SuggestSettings
@@ -41,12 +42,12 @@ MENDED = 0.99
 PLACES = 512
 """Words that are read together: of a corpus that is all errors a unit has many, and each takes a dozen texts."""
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?")
+_WORD = re.compile(rf"(?![\W\d_])[{HAN}]|[^\W\d_{HAN}]+(?:['’][^\W\d_{HAN}]+)*['’]?")
 
 _PARTS = re.compile(r"\S+(?:(?<=Ã)[ \u00a0])?|\s+")
 """Words and what lies between them. The space after Ã is no end of a word: both together are a misread "à"."""
 
-_AMONG_WORDS = frozenset(" \t\n\r\u00a0.,;:!?'\"()[]{}-–—…“”‘’«»„")
+_AMONG_WORDS = frozenset(" \t\n\r\u00a0\u3000.,;:!?'\"()[]{}-–—…“”‘’«»„，。、；：？！（）《》〈〉「」『』【】·・")
 
 
 @dataclass(frozen=True, slots=True)
