@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_bundle, tiny_tokenizer, tiny_vocabulary
@@ -19,6 +20,8 @@ from rtdscan.transforms import storage
 from rtdscan.transforms.bundle import DEFAULT, BundleCard, load_bundle
 from rtdscan.transforms.electra import read_weights, tensor_shapes
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.scorer import Scorer
+from rtdscan.transforms.settings import ScoreSettings
 
 TEXT = "The résumé of a Quick fox, don't stop; 我们在中国 x\ufffdy"
 
@@ -213,8 +216,25 @@ def _as_generator(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.replace("discriminator", "generator"): array for name, array in weights.items()}
 
 
+def _wrapped(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"module.{name}": array for name, array in weights.items()}
+
+
+def _wrapped_encoder(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.replace("electra.", "discriminator.", 1): array for name, array in weights.items()}
+
+
 def _first_layer_only(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array for name, array in weights.items() if "layer.1." not in name}
+
+
+def _add_generator(path: Path) -> None:
+    (path / "generator").mkdir()
+
+
+def _shard(path: Path) -> None:
+    (path / "model.safetensors").rename(path / "model-00001-of-00002.safetensors")
+    (path / "model.safetensors.index.json").write_text("{}")
 
 
 def _shorten(path: Path) -> None:
@@ -244,6 +264,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"),
         "only safetensors is read, never pickle; to convert",
     ),
+    "several files": (_shard, "its weights are in several files; save it as one"),
+    "wrapped": (lambda path: edit_weights(path, _wrapped), "begin with `module.`: save it without"),
+    "wrapped encoder": (lambda path: edit_weights(path, _wrapped_encoder), "begin with `discriminator.`: save it"),
     "truncated weights": (lambda path: _shorten(path / "model.safetensors"), "damaged"),
     "garbage weights": (lambda path: (path / "model.safetensors").write_bytes(b"PK\x03\x04" * 99), "damaged"),
     "empty weights": (lambda path: (path / "model.safetensors").write_bytes(b""), "damaged"),
@@ -262,7 +285,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no tokenizer": (lambda path: (path / "tokenizer.json").unlink(), "has no tokenizer"),
     "broken tokenizer": (lambda path: (path / "tokenizer.json").write_text("{}"), "is not a tokenizer"),
-    "no [MASK]": (_drop_mask, r"the tokenizer has no \[MASK\]"),
+    "no [MASK] for its generator": (
+        lambda path: (_drop_mask(path), _add_generator(path)),
+        r"the tokenizer has no \[MASK\]",
+    ),
     "unknown field": (lambda path: edit_json(path / "bundle.json", treshold=1), "treshold: Extra inputs"),
     "other format": (lambda path: edit_json(path / "bundle.json", format=2), "format: Input should be 1"),
     "threshold": (
@@ -282,6 +308,14 @@ def test_refused(model: Path, change: Callable[[Path], object], message: str) ->
         load_bundle(str(model))
     assert str(model) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_without_mask_scores_the_same(model: Path) -> None:
+    table = pa.table({"text": ["the house is by the river"]})
+    settings = ScoreSettings(engine="torch", precision="float32")
+    before = Scorer.load(str(model), settings=settings).score(table)["score"]
+    _drop_mask(model)
+    assert Scorer.load(str(model), settings=settings).score(table)["score"] == before
 
 
 def test_refuses_a_vocabulary_smaller_than_the_tokenizers(tmp_path: Path) -> None:

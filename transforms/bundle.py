@@ -109,7 +109,7 @@ class BundleCard(_Part):
 
 @dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """Ids of the tokenizer's special tokens."""
+    """Ids of the tokenizer's special tokens; `mask` is -1 where there is neither [MASK] nor a generator to need it."""
 
     cls: int
     sep: int
@@ -202,6 +202,11 @@ def _load_directory(path: Path, *, name: str) -> Bundle:
         raise UserError(f"model {path}: has no config.json; expected a bundle or a Hugging Face ELECTRA directory")
     shape = parse_config(_read_json(config_path), where=config_path)
     if not weights.is_file():
+        if (path / "model.safetensors.index.json").is_file():
+            raise UserError(
+                f"model {path}: its weights are in several files; save it as one with transformers' "
+                "save_pretrained(NEW_DIRECTORY, max_shard_size='10GB')"
+            )
         raise UserError(f"model {path}: has no model.safetensors; {SAFETENSORS_ONLY}")
     check_weights(weights, shape)
     tokenizer = _open_tokenizer(path)
@@ -308,9 +313,9 @@ def _special_ids(tokenizer: Tokenizer, path: Path) -> SpecialIds:
     for name in SpecialIds.__slots__:
         token = f"[{name.upper()}]"
         id_ = tokenizer.token_to_id(token)
-        if id_ is None:
+        if id_ is None and (name != "mask" or (path / "generator").is_dir()):
             raise UserError(f"model {path}: the tokenizer has no {token}; expected the special tokens of BERT")
-        ids[name] = id_
+        ids[name] = -1 if id_ is None else id_
     return SpecialIds(**ids)
 
 

@@ -194,17 +194,27 @@ def check_weights(path: Path, shape: ElectraShape) -> None:
     plain = {_plain(name): size for name, size in found.items()}
     heads = {name.split(".")[0] for name in plain}
     if "discriminator_predictions" not in heads:
+        _check_prefix(path, plain, "discriminator_predictions.dense.weight")
         if "generator_predictions" in heads or "generator_lm_head" in heads:
             raise UserError(f"{path}: holds an ELECTRA generator's weights: give its discriminator")
         raise UserError(f"{path}: holds no discriminator_predictions.* weights, so it can't tell replaced tokens")
     for name, expected in tensor_shapes(shape).items():
         if name not in plain:
+            _check_prefix(path, plain, name)
             raise UserError(f"{path}: holds no {name}, which config.json asks for: they belong to different models")
         if plain[name] != expected:
             raise UserError(
                 f"{path}: {name} is {list(plain[name])}, by config.json it should be {list(expected)}: they belong to "
                 "different models"
             )
+
+
+def _check_prefix(path: Path, names: Iterable[str], missing: str) -> None:
+    """Tell what a wrapper (`DataParallel`, a trainer's module) put before the names."""
+    longer = next((name for name in names if name.endswith(f".{missing}")), None)
+    if longer is not None:
+        prefix = longer.removesuffix(missing).removesuffix("electra.")
+        raise UserError(f"{path}: the names of its weights begin with `{prefix}`: save it without")
 
 
 def read_weights(path: Path, shape: ElectraShape) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
