@@ -21,13 +21,14 @@ from rtdscan.pipeline.config import (
 )
 from rtdscan.pipeline.options import is_secret
 from rtdscan.transforms.errors import UserError
-from rtdscan.transforms.settings import ScoreSettings, Section
+from rtdscan.transforms.settings import MixtureSettings, ScoreSettings, Section
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CLASSES: dict[str, type[Section] | None] = {
     "local": ScanConfig,
     "small-memory": ScanConfig,
     "gpu": ScanConfig,
+    "chinese-corruption": MixtureSettings,
     "chinese": ScanConfig,
     "nightly": ScanConfig,
     "ray": ScanConfig,

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.labels import Labelled, Spans, corrupt_corpus, read_labelled, sample_texts, some_of
 from rtdscan.pipeline.detection.tables import word_rows
 from rtdscan.pipeline.detection.truth import ALL, UNNAMED, document_scores, label_documents, label_words
+from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.settings import MixtureSettings
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 SPAN = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
 
 
@@ -177,6 +180,18 @@ def test_a_clean_corpus_is_corrupted_the_same_way_each_time(corpus: str) -> None
     assert 0.02 < truth.wrong_W.mean() < 0.3
 
 
+def test_kinds_that_made_no_error_are_named(tmp_path: Path) -> None:
+    """Kinds that were made for English were absent in Chinese without a word."""
+    path = str(tmp_path / "chinese.parquet")
+    pq.write_table(pa.table({"text": ["我们在中国的时候，看见了大河。"] * 40}), path)
+    kinds = {"wrong_word": 1.0, "spelling": 1.0, "article": 1.0, "tense": 0.0}
+    (note,) = corrupt_corpus([path], MixtureSettings(kinds=kinds, rate=(0.1, 0.2)), seed=1).notes
+    assert note.startswith("no errors were made of the kinds spelling, article: ")
+    chinese = load_config(MixtureSettings, files=[CONFIGS / "chinese-corruption.yaml"])
+    trained = load_config(PretrainConfig, files=[CONFIGS / "pretrain-chinese.yaml"])
+    assert chinese.kinds == trained.corruption.kinds
+
+
 def test_documents_are_drawn_over_the_whole_corpus(corpus: str) -> None:
     everything = sample_texts([corpus], text=None, documents=None, seed=0)
     some = sample_texts([corpus], text=None, documents=12, seed=0)
@@ -221,6 +236,7 @@ def test_blank_rows_take_no_place_in_a_sample(tmp_path: Path, blank: str | None)
         assert numbers == sorted(numbers)
         counts[numbers] += 1
     assert counts[:50].sum() == pytest.approx(500, abs=60), "rows are not taken by where they stand (sd 11)"
-    few, all_ = (corrupt_corpus([str(path)], MixtureSettings(), seed=0, documents=n).notes for n in (101, 100))
+    letters = MixtureSettings(kinds={"letters": 1})
+    few, all_ = (corrupt_corpus([str(path)], letters, seed=0, documents=n).notes for n in (101, 100))
     assert all_ == ()
     assert few == ("only 100 documents are not blank, of 101 that input.documents asks for",)

@@ -167,6 +167,14 @@ def _shortage(found: int, documents: int) -> tuple[str, ...]:
     return (f"only {found:,} documents are not blank, of {documents:,} that input.documents asks for",)
 
 
+def _absent(mixture: MixtureSettings, *, made: set[str]) -> tuple[str, ...]:
+    none = [kind for kind, weight in mixture.kinds.items() if weight > 0 and kind not in made]
+    if not none:
+        return ()
+    why = "too few texts, or of a language or script that they can do nothing with"
+    return (f"no errors were made of the kinds {', '.join(none)}: {why}",)
+
+
 def corrupt_corpus(
     inputs: Sequence[str],
     mixture: MixtureSettings,
@@ -202,6 +210,7 @@ def corrupt_corpus(
         "mixture": "default" if mixture == MixtureSettings() else mixture.model_dump(mode="json"),
     }
     notes = () if documents is None else _shortage(len(texts), documents)
+    notes += _absent(mixture, made={span.kind for one in corrupted for span in one.spans})
     made_texts = [made.text for made in corrupted]
     return Labelled(made_texts, Spans.of(wrong), Spans.of([]), synthetic=True, source=source, notes=notes)
 
