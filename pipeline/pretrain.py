@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             resumed = f", resumed from step {outcome.resumed_from:,}" if outcome.resumed_from else ""
             loss = f"; loss {outcome.last['loss']:.3f}" if "loss" in outcome.last else ""
+            read = f"; the corpus was read {outcome.epochs:,.1f} times" if outcome.epochs else ""
             done = f"{outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
-            print(f"{args.model}: {done}{resumed}{loss}")
+            print(f"{args.model}: {done}{resumed}{loss}{read}")
             if config.objective.discriminator:
                 print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
             else:

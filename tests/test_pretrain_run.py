@@ -1,5 +1,6 @@
 """Whole runs of `rtdscan pretrain`: what comes out, resuming, killing, Chinese. Part by part: test_pretrain.py."""
 
+import argparse
 import json
 import os
 import random
@@ -584,8 +585,6 @@ def test_killed_at_random_steps_and_resumed_it_is_the_undisturbed_run(corpus: Pa
 def test_the_program_prints_what_became_of_it(
     corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import argparse
-
     config = tmp_path / "tiny.yaml"
     config.write_text(json.dumps(TINY))
     parser = argparse.ArgumentParser()
@@ -597,6 +596,20 @@ def test_the_program_prints_what_became_of_it(
     args.json = True
     assert program.run(args) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 24
+
+
+def test_a_corpus_that_is_far_too_small_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run on one row ended with status 0 and no word of it. Its one window is a batch, so a step is an epoch."""
+    pq.write_table(pa.table({"text": ["the house"]}), tmp_path / "one.parquet")
+    (tmp_path / "config.yaml").write_text(json.dumps({**TINY, "steps": 11, "log_every": 11}))
+    parser = argparse.ArgumentParser()
+    program.add_arguments(parser)
+    args = parser.parse_args([str(tmp_path / "one.parquet"), str(tmp_path / "model")])
+    args.config, args.set, args.json = [tmp_path / "config.yaml"], [], False
+    assert program.run(args) == 0
+    told = capsys.readouterr()
+    assert "; the corpus was read 11.0 times" in told.out
+    assert "the corpus was read 11.0 times: too small" in told.err
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("pretrain-*.yaml")), ids=lambda path: path.stem)

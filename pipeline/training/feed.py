@@ -61,6 +61,10 @@ class Plan:
         """Blocks of an epoch."""
         return -(-len(self.units) // UNITS_PER_BLOCK)
 
+    def epochs(self, position: Position) -> float:
+        """How often the corpus was read where the feed stands at `position`; a block that was begun does not count."""
+        return position.epoch + position.block / self.blocks
+
     def block_units(self, epoch: int, block: int) -> list[WorkUnit]:
         """The units of a block; each is in one block of each epoch."""
         order = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.units))

@@ -44,6 +44,10 @@ VOCABULARY = "vocabulary.json"
 CHECKPOINTS = "checkpoints"
 DONE = "bundle.json"
 
+MANY_EPOCHS = 10
+"""From here on a corpus is told to be too small: text that is read again teaches less each time, after some sixteen
+times hardly anything (Muennighoff et al. 2023, arXiv:2305.16264)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -53,6 +57,7 @@ class Outcome:
         finished_before: There was nothing left to do.
         resumed_from: Step of the checkpoint that was taken up; 0: from the beginning.
         steps, pieces, seconds: Of the whole run.
+        epochs: How often the corpus was read; None: not known (finished before, or recorded batches).
         last: The last line of metrics.
         notes: What a user should know; a sentence each.
     """
@@ -62,6 +67,7 @@ class Outcome:
     steps: int
     pieces: int
     seconds: float
+    epochs: float | None
     last: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -159,7 +165,8 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         for network in (networks.discriminator, networks.generator, teacher):
             if network is not None:
                 getattr(network, "electra", network).compile(dynamic=False)
-    with closing(run.recorder), _feed(corpus, config, tokenizer, run.state.position) as batches:
+    plan = Plan(corpus.units, corpus.text, recipe_of(config, tokenizer), config.seed)
+    with closing(run.recorder), _feed(plan, config, run.state.position) as batches:
         train(run, batches)
     lines = read_metrics(folder)
     last = lines[-1] if lines else {}
@@ -168,13 +175,16 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         notes.append(
             "no picture of the curves: matplotlib is not installed (extra `train`), or there are too few lines"
         )
+    epochs = None if config.feed.recorded is not None else plan.epochs(run.state.position)
+    if epochs is not None and epochs > MANY_EPOCHS:
+        notes.append(f"the corpus was read {epochs:,.1f} times: too small for so many steps; give more text")
     found = None
     if teacher is not None and config.export.embedding_windows:
         texts = sample_texts(corpus, megabytes=TEXT_MB * config.export.embedding_windows, seed=config.seed)
         found = fit_map(networks.discriminator, teacher, texts, tokenizer=tokenizer, config=config, device=device)
     export(folder, networks, tokenizer, config, facts=facts, embedding_map=found)
     _clean_up(folder)
-    return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, last, tuple(notes))
+    return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, epochs, last, tuple(notes))
 
 
 def record_batches(inputs: Sequence[str], folder: str, config: PretrainConfig, *, epochs: int = 1) -> int:
@@ -221,14 +231,11 @@ def find_precision(wanted: str, device: torch.device) -> str:
 
 
 @contextmanager
-def _feed(
-    corpus: Corpus, config: PretrainConfig, tokenizer: Tokenizer, position: Position
-) -> Iterator[Iterator[tuple[Batch, Position]]]:
-    recipe = recipe_of(config, tokenizer)
+def _feed(plan: Plan, config: PretrainConfig, position: Position) -> Iterator[Iterator[tuple[Batch, Position]]]:
     if config.feed.recorded is not None:
-        yield iter(RecordedFeed(Path(config.feed.recorded), recipe=recipe, start=position))
+        yield iter(RecordedFeed(Path(config.feed.recorded), recipe=plan.recipe, start=position))
         return
-    feed = Feed(Plan(corpus.units, corpus.text, recipe, config.seed), start=position, workers=config.feed.workers)
+    feed = Feed(plan, start=position, workers=config.feed.workers)
     try:
         yield iter(feed)
     finally:
@@ -296,7 +303,7 @@ def _finished(folder: Path) -> Outcome:
     lines = read_metrics(folder)
     last = lines[-1] if lines else {}
     steps, pieces, seconds = (last.get(key, 0) for key in ("step", "pieces", CLOCK[0]))
-    return Outcome(True, int(steps), int(steps), int(pieces), float(seconds), last, ())
+    return Outcome(True, int(steps), int(steps), int(pieces), float(seconds), None, last, ())
 
 
 def _tokenizer(folder: Path, corpus: Corpus, config: PretrainConfig, start: Start) -> Tokenizer:
