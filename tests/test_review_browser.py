@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on the PATH"),
     pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed"),
+    pytest.mark.slow,
 ]
 
 SUGGESTED = ["tea", "<b>ten</b>", "\u202egol"]
@@ -400,7 +400,6 @@ def test_it_asks_no_other_host_and_reports_no_error(page: Page, url: str) -> Non
     assert wrong == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_it_fits_the_screen_and_can_be_read(page: Page, width: int, scheme: str) -> None:
@@ -428,7 +427,6 @@ def test_it_fits_the_screen_and_can_be_read(page: Page, width: int, scheme: str)
         assert contrast(colour(selector, "color"), card) >= 4.5, selector
 
 
-@pytest.mark.slow
 def test_who_logs_in_is_whose_verdict_it_is(driver: Any, output: Path, tmp_path: Path) -> None:
     """Also when the page is made to send another name."""
     look(driver, width=1280)
@@ -461,7 +459,3 @@ def test_who_logs_in_is_whose_verdict_it_is(driver: Any, output: Path, tmp_path:
         page.wait(lambda: len(stored(output)) == before + 1)
         assert stored(output)[-1][:2] == ("dora", "wrong")
         served.terminate()
-
-
-def test_there_is_a_browser_where_the_check_runs() -> None:
-    assert shutil.which(str(CHROMIUM))
