@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.launchers.cores import default_workers
     from rtdscan.pipeline.output import is_output
     from rtdscan.pipeline.planning import render, summarize
-    from rtdscan.pipeline.scanning import current_units, plan_input, prepare
+    from rtdscan.pipeline.scanning import foreseen_units, plan_input, prepare
     from rtdscan.transforms.engines import usual_precision
     from rtdscan.transforms.errors import UserError
 
@@ -41,19 +41,14 @@ def run(args: argparse.Namespace) -> int:
     speed = TOKENS_PER_SECOND[precision] if args.speed is None else args.speed
     if not speed > 0:
         raise UserError(f"--speed is {speed}; expected tokens a second, more than 0")
-    inputs, current = args.input, None
+    inputs, foreseen = args.input, None
     if len(inputs) > 1 and is_output(inputs[-1]):
         prepared = prepare(inputs[:-1], inputs[-1], config)
-        plan, current = prepared.plan, current_units(prepared)
+        plan, foreseen = prepared.plan, foreseen_units(prepared)
     else:
         plan = plan_input(inputs, config)
     workers = default_workers() if config.workers == "auto" else config.workers
-    summary = summarize(
-        plan,
-        tokens_per_second=speed,
-        workers=workers,
-        is_current=None if current is None else lambda unit: unit.shard in current,
-    )
+    summary = summarize(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
     if args.json:
         print(summary.to_json())
     else:

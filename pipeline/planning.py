@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -15,6 +15,7 @@ from rtdscan.pipeline.printing import shown
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import find_text_column
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.job import Foreseen
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
 from rtdscan.transforms.units import FileProblem, plan_units, read_footer
 
@@ -206,7 +207,9 @@ class Summary:
         all_units, all_rows: Of the whole input.
         largest: Its LARGEST row groups by text, largest first.
         current: Units whose shard needs no work; None where no OUTPUT was given.
-        tokens: Estimate for the units that need work: bytes by BYTES_PER_TOKEN.
+        rewritten: Units that are written again from stored scores; None as above.
+        touched: Units of files that have changed, scored only where their texts have; None as above.
+        tokens: Estimate for the units that are scored, `touched` ones included: bytes by BYTES_PER_TOKEN.
         seconds: Estimate: tokens by `tokens_per_second` by `workers`.
         tokens_per_second: Of one worker, as assumed.
         workers: As assumed.
@@ -222,6 +225,8 @@ class Summary:
     all_units: int
     all_rows: int
     current: int | None
+    rewritten: int | None
+    touched: int | None
     tokens: int
     seconds: float
     tokens_per_second: float
@@ -240,8 +245,7 @@ def summarize(
     *,
     tokens_per_second: float,
     workers: int,
-    is_current: Callable[[WorkUnit], bool] | None = None,
-    threads: int = 8,
+    foreseen: Sequence[Foreseen] | None = None,
 ) -> Summary:
     """Add up a plan.
 
@@ -249,14 +253,11 @@ def summarize(
         plan: The plan.
         tokens_per_second: What one worker is assumed to do.
         workers: How many there will be.
-        is_current: Whether a unit's shard in OUTPUT needs no work; None: no OUTPUT to look at.
-        threads: Shards looked at at a time.
+        foreseen: What will become of each unit; None: no OUTPUT to look at, all are scored.
     """
-    todo = list(plan.units)
-    if is_current is not None:
-        with ThreadPoolExecutor(threads) as pool:
-            todo = [unit for unit, done in zip(todo, pool.map(is_current, todo), strict=True) if not done]
-    tokens = round(sum(unit.text_bytes for unit in todo) / BYTES_PER_TOKEN)
+    fates = ["scored"] * len(plan.units) if foreseen is None else list(foreseen)
+    scored = [unit for unit, fate in zip(plan.units, fates, strict=True) if fate in ("scored", "touched")]
+    tokens = round(sum(unit.text_bytes for unit in scored) / BYTES_PER_TOKEN)
     return Summary(
         root=plan.root,
         text=plan.text,
@@ -266,7 +267,9 @@ def summarize(
         text_bytes=sum(unit.text_bytes for unit in plan.units),
         all_units=len(plan.every),
         all_rows=sum(unit.rows for unit in plan.every),
-        current=None if is_current is None else len(plan.units) - len(todo),
+        current=None if foreseen is None else fates.count("current"),
+        rewritten=None if foreseen is None else fates.count("rewritten"),
+        touched=None if foreseen is None else fates.count("touched"),
         tokens=tokens,
         seconds=tokens / (tokens_per_second * workers),
         tokens_per_second=tokens_per_second,
@@ -280,6 +283,7 @@ def summarize(
 def render(summary: Summary, console: Console) -> None:
     """Print a summary for people."""
     table = Table(show_header=False, box=None, pad_edge=False)
+    most = "at most about" if summary.touched else "about"
     speed = f"{summary.workers} x {summary.tokens_per_second:,.0f} tokens/s"
     rows = [
         ("input", shown(summary.root)),
@@ -289,8 +293,10 @@ def render(summary: Summary, console: Console) -> None:
         ("rows", f"{summary.rows:,}" + _of(summary.rows, summary.all_rows)),
         ("text", f"{summary.text_bytes / 1e6:,.1f} MB uncompressed, as the footers tell"),
         *([] if summary.current is None else [("current", f"{summary.current:,} units need no work")]),
-        ("tokens to score", f"about {summary.tokens:,} (estimate: {BYTES_PER_TOKEN} bytes a token, as in English)"),
-        ("time", f"about {_duration(summary.seconds)} (estimate: {speed})"),
+        *([("rewritten", f"{summary.rewritten:,} units, from stored scores")] if summary.rewritten else []),
+        *([("touched", f"{summary.touched:,} units, scored only if their text changed")] if summary.touched else []),
+        ("tokens to score", f"{most} {summary.tokens:,} (estimate: {BYTES_PER_TOKEN} bytes a token, as in English)"),
+        ("time", f"{most} {_duration(summary.seconds)} (estimate: {speed})"),
     ]
     for name, value in rows:
         table.add_row(name, value)

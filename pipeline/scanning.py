@@ -34,7 +34,7 @@ from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.engines import device_of
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.generator import generator_digest
-from rtdscan.transforms.job import Job, is_current
+from rtdscan.transforms.job import Foreseen, Job, foresee, is_current
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
 from rtdscan.transforms.resolved import ranges_for, resolve_settings, why_precision
 from rtdscan.transforms.settings import ScoreSettings
@@ -165,11 +165,11 @@ def plan_input(inputs: Sequence[str], config: ScanConfig) -> Plan:
     )
 
 
-def current_units(prepared: Prepared) -> set[str]:
-    """Shards of the plan's units that need no work."""
+def foreseen_units(prepared: Prepared) -> list[Foreseen]:
+    """What will become of the plan's units, as their shards' footers tell; parallel to them."""
     job, units = prepared.job, prepared.plan.units
-    stamps = _stamps(job.output, units)
-    return {unit.shard for unit in units if _current(stamps.get(unit.shard), job, unit)}
+    stamps = folder.read_stamps(job.output, units)
+    return [foresee(stamp.fingerprint if stamp else None, job, unit) for unit, stamp in zip(units, stamps, strict=True)]
 
 
 def _stamps(output: str, units: Sequence[WorkUnit]) -> dict[str, Stamp]:

@@ -144,10 +144,9 @@ def test_types_that_differ_between_files_were_not_told(tmp_path):
 
 def test_current_units_need_no_work(corpus):
     plan = make_plan([str(corpus)])
-    summary = summarize(
-        plan, tokens_per_second=100.0, workers=1, is_current=lambda unit: unit.file.relative == "a.parquet"
-    )
-    assert summary.current == 3
+    fates = ["current" if unit.file.relative == "a.parquet" else "scored" for unit in plan.units]
+    summary = summarize(plan, tokens_per_second=100.0, workers=1, foreseen=fates)
+    assert (summary.current, summary.rewritten, summary.touched) == (3, 0, 0)
     assert summary.units == 5
     rest = sum(unit.text_bytes for unit in plan.units[3:])
     assert summary.tokens == round(rest / 4.6) > 0
@@ -158,7 +157,8 @@ def test_render_tells_it_to_people(corpus):
     plan = make_plan([str(corpus)], sample=0.5)
     told = io.StringIO()
     render(
-        summarize(plan, tokens_per_second=100.0, workers=2, is_current=lambda _: False), Console(file=told, width=200)
+        summarize(plan, tokens_per_second=100.0, workers=2, foreseen=["scored"] * len(plan.units)),
+        Console(file=told, width=200),
     )
     for expected in (
         "4, and 2 bad",

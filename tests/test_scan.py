@@ -290,6 +290,34 @@ def test_other_thresholds_run_no_network(
     assert inferences
 
 
+def test_a_plan_counts_only_what_needs_the_network(
+    corpus: Path, output: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other thresholds, carried columns and touched files were told as tokens to score, a week of them."""
+
+    def planned(*more: str) -> tuple[int, int, int, int]:
+        capsys.readouterr()
+        assert main(["plan", str(corpus), str(output), "--json", *options(tiny_bundle, *more)]) == 0
+        told = json.loads(capsys.readouterr().out)
+        return told["current"], told["rewritten"], told["touched"], told["tokens"]
+
+    units = scan(corpus, output, tiny_bundle, "thresholds.floor=0.1")["scored"]
+    kept = "thresholds.floor=0.1"
+    assert planned(kept) == (units, 0, 0, 0)
+    assert planned("thresholds.floor=0.2", "thresholds.flag=0.7", "output.columns=[source]") == (0, units, 0, 0)
+    lower, model = planned("thresholds.floor=0.05"), planned(kept, "window=24")
+    assert lower == model == (0, 0, 0, lower[3])
+    assert lower[3] > 0
+    os.utime(corpus / "a.parquet", ns=(1, 1))
+    current, rewritten, touched, tokens = planned(kept)
+    assert (current + touched, rewritten) == (units, 0)
+    assert touched >= 2
+    assert 0 < tokens < lower[3]  # at most: the texts may have changed
+    capsys.readouterr()
+    assert main(["plan", str(corpus), str(output), *options(tiny_bundle, kept)]) == 0
+    assert f"at most about {tokens:,}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("change", ["window=24", "output.words=true", "output.embedding=float32", "model"])
 def test_what_changes_scores_is_scored_again(
     corpus: Path, output: Path, tmp_path: Path, tiny_bundle: Path, change: str

@@ -4,11 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.records import SCORING_VERSION, SPANS_VERSION, Fingerprint, Outcome, WorkUnit
 from rtdscan.transforms.settings import ScoreSettings
+
+Foreseen = Literal["current", "rewritten", "touched", "scored"]
+"""What becomes of a unit, as far as footers tell; see `foresee`."""
 
 
 class Task(Protocol):
@@ -150,6 +153,24 @@ def reuse(found: Fingerprint | None, wanted: Fingerprint, *, carries: bool) -> O
         return "scored"
     same = found.presentation == wanted.presentation and found.floor == wanted.floor
     return "restamped" if same and not carries else "rewritten"
+
+
+def foresee(found: Fingerprint | None, job: Job, unit: WorkUnit) -> Foreseen:
+    """What will have to be done, without reading the input's rows; see `reuse`, which knows the texts.
+
+    Returns:
+        "current": nothing. "rewritten": stored scores serve. "touched": they do if the texts of the file, which is
+        another than it was, are the same. "scored": they can't serve.
+    """
+    if found is None:
+        return "scored"
+    wanted = job.fingerprint(unit, text=found.text)
+    if found == wanted:
+        return "current"
+    if reuse(found, wanted, carries=False) == "scored":
+        return "scored"
+    same_file = (found.size, found.version, found.footer) == (wanted.size, wanted.version, wanted.footer)
+    return "rewritten" if same_file else "touched"
 
 
 def digest_of(fields: Mapping[str, Any]) -> str:
