@@ -1,8 +1,13 @@
 """`rtdscan plan INPUT... [OUTPUT]`: what a scan would do, from footers only."""
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rtdscan.pipeline.config import ScanConfig, load_config
+
+if TYPE_CHECKING:
+    from rtdscan.pipeline.planning import Plan
 
 HELP = "Tell what a scan would read: files, units, rows, tokens, time. Reads footers only."
 CONFIG = ScanConfig
@@ -30,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rtdscan.pipeline.launchers.cores import default_workers
-    from rtdscan.pipeline.output import is_output
+    from rtdscan.pipeline.output import check, is_output
     from rtdscan.pipeline.planning import render, summarize
-    from rtdscan.pipeline.scanning import foreseen_units, plan_input, prepare
+    from rtdscan.pipeline.scanning import foreseen_units, prepare
     from rtdscan.transforms.engines import usual_precision
     from rtdscan.transforms.errors import UserError
 
@@ -43,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--speed is {speed}; expected tokens a second, more than 0")
     inputs, foreseen = args.input, None
     if len(inputs) > 1 and is_output(inputs[-1]):
+        check(inputs[-1], inputs[:-1])
         prepared = prepare(inputs[:-1], inputs[-1], config)
         plan, foreseen = prepared.plan, foreseen_units(prepared)
     else:
-        plan = plan_input(inputs, config)
+        plan = _plan_all(inputs, config)
     workers = default_workers() if config.workers == "auto" else config.workers
     summary = summarize(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
     if args.json:
@@ -54,3 +60,20 @@ def run(args: argparse.Namespace) -> int:
     else:
         render(summary, Console())
     return 0
+
+
+def _plan_all(inputs: Sequence[str], config: ScanConfig) -> "Plan":
+    """The plan where no OUTPUT is known; the last path may have been meant as one that is still to be made."""
+    from rtdscan.pipeline.scanning import plan_input
+    from rtdscan.transforms import storage
+    from rtdscan.transforms.errors import UserError
+
+    try:
+        return plan_input(inputs, config)
+    except UserError:
+        if len(inputs) > 1:
+            try:
+                storage.expand(inputs[-1])
+            except UserError as error:
+                raise UserError(f"{error}; if it is to be the OUTPUT of a first scan, leave it out") from error
+        raise

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.output import claim
 from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import InputFile, WorkUnit
@@ -168,6 +169,27 @@ def test_render_tells_it_to_people(corpus):
         "[red]cut.parquet is cut",
     ):
         assert expected in told.getvalue()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_an_output_that_no_scan_wrote_yet_is_told_as_such(corpus, tmp_path_factory, capsys, made):
+    output = tmp_path_factory.mktemp("scans") / "out"
+    if made:
+        output.mkdir()
+    assert main(["plan", str(corpus), str(output)]) == 2
+    told = capsys.readouterr().err
+    assert ("no Parquet files in" if made else "does not exist") in told
+    assert "; if it is to be the OUTPUT of a first scan, leave it out" in told
+    assert main(["plan", str(output), str(corpus)]) == 2
+    assert "first scan" not in capsys.readouterr().err
+
+
+def test_a_plan_refuses_the_output_of_another_input(corpus, tmp_path_factory, capsys):
+    """It told that all was to be scored, where a scan would refuse."""
+    output = str(tmp_path_factory.mktemp("scans") / "out")
+    claim(output, [str(corpus / "b")])
+    assert main(["plan", str(corpus), output]) == 2
+    assert "belongs to another INPUT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
