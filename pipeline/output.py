@@ -38,12 +38,13 @@ READERS = 16
 """Threads that read footers: enough to hide the latency of an object store."""
 
 
-def check(output: str, inputs: Sequence[str]) -> None:
+def check(output: str, inputs: Sequence[str], *, moved: bool = False) -> None:
     """Make sure that OUTPUT is ours to write into, without touching it.
 
     Args:
         output: The folder; it may not exist yet.
         inputs: INPUT as given.
+        moved: Whether it may belong to another INPUT, which these are the new paths of.
 
     Raises:
         UserError: It holds something else, or belongs to another INPUT, or lies inside INPUT or around it.
@@ -56,23 +57,32 @@ def check(output: str, inputs: Sequence[str]) -> None:
             raise UserError(f"{output} holds files that are not an rtdscan output; choose another OUTPUT or empty it")
         return
     owners, wanted = _owners(found, output), _owned_by(inputs)
-    if owners != wanted:
+    if owners != wanted and not moved:
+        glob = ", and quote a glob or name its folder, that it is one INPUT every time" if len(inputs) > 1 else ""
         raise UserError(
-            f"{output} belongs to another INPUT ({', '.join(owners)}), not {', '.join(wanted)};"
-            " choose another OUTPUT, or delete it"
+            f"{output} belongs to another INPUT ({_few(owners)}), not {_few(wanted)}; if that one has moved or is"
+            f" spelled otherwise, add --moved{glob}; else choose another OUTPUT, or delete it"
         )
 
 
-def claim(output: str, inputs: Sequence[str]) -> None:
+def claim(output: str, inputs: Sequence[str], *, moved: bool = False, units: Iterable[WorkUnit] = ()) -> None:
     """Mark OUTPUT as ours; call it with the lock held, so that of two scans one has it.
 
+    Args:
+        output, inputs, moved: As in `check`.
+        units: All units of INPUT. An OUTPUT that has moved along with none of them is that of another corpus.
+
     Raises:
-        UserError: As `check`.
+        UserError: As `check`; or none of the shards would stay.
     """
-    check(output, inputs)
-    if not is_output(output):
-        marker = {"format": 1, "inputs": _owned_by(inputs)}
-        storage.put_bytes(storage.join(output, MARKER), (json.dumps(marker, indent=1) + "\n").encode())
+    check(output, inputs, moved=moved)
+    found, wanted = storage.read_bytes(storage.join(output, MARKER)), _owned_by(inputs)
+    if found is not None and _owners(found, output) == wanted:
+        return
+    if found is not None and _shards(output) and not count_shards(output, {unit.shard for unit in units}):
+        raise UserError(f"{output} has no shard of any file of {_few(wanted)}: another corpus; choose another OUTPUT")
+    marker = {"format": 1, "inputs": wanted}
+    storage.put_bytes(storage.join(output, MARKER), (json.dumps(marker, indent=1) + "\n").encode())
 
 
 def is_output(path: str) -> bool:
@@ -267,6 +277,10 @@ def _unit_row(unit: WorkUnit, done: Done | None, stamp: Stamp | None) -> dict[st
 
 def _owned_by(inputs: Sequence[str]) -> list[str]:
     return sorted({absolute(path) for path in inputs})
+
+
+def _few(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _owners(marker: bytes, output: str) -> list[str]:

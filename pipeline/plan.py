@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rtdscan.pipeline.config import ScanConfig, load_config
+from rtdscan.pipeline.scan import MOVED
 
 if TYPE_CHECKING:
     from rtdscan.pipeline.planning import Plan
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", nargs="+", metavar="INPUT", help="as for scan; of several, the last is OUTPUT if scan wrote it"
     )
+    parser.add_argument("--moved", action="store_true", help=MOVED)
     parser.add_argument(
         "--speed",
         type=float,
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--speed is {speed}; expected tokens a second, more than 0")
     inputs, foreseen = args.input, None
     if len(inputs) > 1 and is_output(inputs[-1]):
-        check(inputs[-1], inputs[:-1])
+        check(inputs[-1], inputs[:-1], moved=args.moved)
         prepared = prepare(inputs[:-1], inputs[-1], config)
         plan, foreseen = prepared.plan, foreseen_units(prepared)
     else:

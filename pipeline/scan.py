@@ -11,6 +11,8 @@ from rtdscan.transforms.errors import RtdscanError
 HELP = "Read a corpus from Parquet, find the words that do not belong, write what was found to Parquet, row for row."
 CONFIG = ScanConfig
 
+MOVED = "INPUT has moved or is spelled otherwise: what OUTPUT has of files by the same paths below INPUT stays"
+
 STOPPED_SECONDS = 3.0
 """What the webhook, and then the program, get of a scan that was asked to stop; Kubernetes kills after 30 s, others
 sooner."""
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """INPUT... OUTPUT."""
     parser.add_argument("input", nargs="+", metavar="INPUT", help="Parquet file, directory or glob; several of them")
     parser.add_argument("output", metavar="OUTPUT", help="directory for attributes, manifest.parquet and run.json")
+    parser.add_argument("--moved", action="store_true", help=MOVED)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from rtdscan.pipeline.scanning import scan
         from rtdscan.pipeline.summary import print_summary
 
-        summary = scan(args.input, args.output, config=config, beam_args=args.beam_args)
+        summary = scan(args.input, args.output, config=config, beam_args=args.beam_args, moved=args.moved)
     except Submitted as job:
         return _submitted(str(job), as_json=args.json)
     except BaseException as error:

@@ -57,7 +57,9 @@ class Prepared:
     device: str | None = None
 
 
-def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: Sequence[str] = ()) -> Summary:
+def scan(
+    inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: Sequence[str] = (), moved: bool = False
+) -> Summary:
     """Scan INPUT into OUTPUT.
 
     Args:
@@ -65,6 +67,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         output: Folder of the results.
         config: All options.
         beam_args: Options for a Beam runner.
+        moved: Whether OUTPUT may belong to another INPUT, which these are the new paths of.
 
     Returns:
         What there is to say at the end. `finished` is False when a file or unit was bad and `on_bad_file` is `fail`.
@@ -76,7 +79,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         RtdscanError: The scan failed; what is done stays, and running it again resumes.
     """
     started = time.monotonic()
-    folder.check(output, inputs)
+    folder.check(output, inputs, moved=moved)
     folder.read_baseline(output)  # a damaged one is told before hours of work, not after
     with ExitStack() as held:
         if folder.is_output(output):  # busy is told at once, however long planning takes
@@ -85,7 +88,7 @@ def scan(inputs: Sequence[str], output: str, *, config: ScanConfig, beam_args: S
         else:  # nothing is made before all else is known to be right
             prepared = prepare(inputs, output, config, beam_args=beam_args)
             held.enter_context(storage.lock(output))
-        folder.claim(output, inputs)
+        folder.claim(output, inputs, moved=moved, units=prepared.plan.every)
         storage.clean_temporaries(output)
         attempts.forget(output)
         units = prepared.plan.units

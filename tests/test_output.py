@@ -59,6 +59,17 @@ def test_one_input_has_many_spellings(tmp_path: Path, inputs: Path, monkeypatch:
     assert "belongs to another INPUT" in refused(output, "a.parquet")
 
 
+def test_a_glob_that_the_shell_expands_is_told_to_be_quoted(tmp_path: Path, inputs: Path) -> None:
+    output = tmp_path / "out"
+    names = [str(tmp_path / f"{number}.parquet") for number in range(9)]
+    claim(str(output), names)
+    told = refused(output, *names[:8])
+    assert "add --moved, and quote a glob or name its folder" in told
+    assert f"({', '.join(names[:3])} and 6 more), not {', '.join(names[:3])} and 5 more;" in told
+    claim(str(output), names[:8], moved=True)
+    check(str(output), names[:8])
+
+
 @pytest.mark.parametrize("left", ["", ".lock", ".tmp-0a1b2c3d-17-ffff"])
 def test_an_empty_folder_may_be_taken(tmp_path: Path, inputs: Path, left: str) -> None:
     """Also one where a scan was killed before it put its marker."""

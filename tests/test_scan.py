@@ -38,7 +38,9 @@ def output(tmp_path: Path) -> Path:
 
 def scan(corpus: Path, output: Path, bundle: Path, *more: str) -> dict[str, int]:
     """Scan; returns units by outcome."""
-    assert main(["scan", str(corpus), str(output), *options(bundle, *more)]) == 0
+    flags = [word for word in more if word.startswith("--")]
+    sets = [word for word in more if not word.startswith("--")]
+    assert main(["scan", str(corpus), str(output), *flags, *options(bundle, *sets)]) == 0
     return json.loads((output / "run.json").read_text())["summary"]["units"]
 
 
@@ -316,6 +318,40 @@ def test_a_plan_counts_only_what_needs_the_network(
     capsys.readouterr()
     assert main(["plan", str(corpus), str(output), *options(tiny_bundle, kept)]) == 0
     assert f"at most about {tokens:,}" in capsys.readouterr().out
+
+
+def test_an_input_that_moved_is_not_scored_again(
+    corpus: Path, output: Path, tmp_path: Path, tiny_bundle: Path, inferences: list[int], capsys: pytest.CaptureFixture
+) -> None:
+    """The only advice was another OUTPUT: a scan of everything for a folder of another name."""
+    units = scan(corpus, output, tiny_bundle)["scored"]
+    before = shards(output)
+    inferences.clear()
+    moved = corpus.rename(tmp_path / "moved")
+    assert main(["scan", str(moved), str(output), *options(tiny_bundle)]) == 2
+    told = capsys.readouterr().err
+    assert f"belongs to another INPUT ({corpus}), not {moved}; if that one has moved or is spelled otherwise" in told
+    assert "add --moved; else" in told
+    assert main(["plan", str(moved), str(output), "--moved", "--json", *options(tiny_bundle)]) == 0
+    assert json.loads(capsys.readouterr().out)["current"] == units
+    (moved / "a.parquet").unlink()
+    assert scan(moved, output, tiny_bundle, "--moved") == scan(moved, output, tiny_bundle)  # once is enough
+    assert not inferences
+    assert shards(output) == {path: found for path, found in before.items() if "/a.parquet/" not in path}
+
+
+def test_an_output_moves_along_with_none_but_its_own_input(
+    corpus: Path, output: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """All that was scored would be removed."""
+    scan(corpus, output, tiny_bundle)
+    before = shards(output)
+    (tmp_path / "other").mkdir()
+    pq.write_table(table(0, 5), tmp_path / "other" / "c.parquet")
+    assert main(["scan", str(tmp_path / "other"), str(output), "--moved", *options(tiny_bundle)]) == 2
+    assert "another corpus; choose another OUTPUT" in capsys.readouterr().err
+    assert shards(output) == before
+    assert set(scan(corpus, output, tiny_bundle)) == {"current"}
 
 
 @pytest.mark.parametrize("change", ["window=24", "output.words=true", "output.embedding=float32", "model"])
