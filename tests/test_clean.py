@@ -363,6 +363,26 @@ def test_a_scan_of_part_of_the_corpus_says_so(tmp_path: Path, tiny_bundle: Path,
     assert "left out by the scan" in ran.err
 
 
+def test_a_file_that_was_mended_since_the_scan_is_told(own: Case, clean: Clean, tiny_bundle: Path) -> None:
+    """It was left out for a reason that was no longer true."""
+    corpus, sets = own.corpus, options(tiny_bundle, "on_bad_file=quarantine", "tally.by=[source]")
+    whole = pq.read_table(corpus / "a.parquet")
+    (corpus / "torn.parquet").write_bytes(b"PAR1 but no more")
+    pq.write_table(whole.drop(["source"]), corpus / "narrow.parquet")
+    assert main(["scan", str(corpus), str(own.output), *sets]) == 0
+    ran = clean(own.output, own.cleaned, "--json")
+    assert (ran.status, len(ran.json["left_out"])) == (0, 2)
+    pq.write_table(whole.drop(["source"]), corpus / "torn.parquet")  # as bad, for another reason
+    assert clean(own.output, own.cleaned).status == 0
+    pq.write_table(whole, corpus / "torn.parquet")
+    ran = clean(own.output, own.cleaned)
+    assert (ran.status, "since the scan: torn.parquet can be read; run the scan again" in ran.told) == (2, True)
+    pq.write_table(whole, corpus / "narrow.parquet")
+    assert "torn.parquet can be read" in clean(own.output, own.cleaned).told
+    assert main(["scan", str(corpus), str(own.output), *sets]) == 0
+    assert clean(own.output, own.cleaned, "--json").json["left_out"] == []
+
+
 def test_one_damaged_unit_leaves_the_rest(own: Case, clean: Clean) -> None:
     """Damage in a column that the scan did not read; size and time are as they were."""
     path = own.corpus / "a.parquet"

@@ -20,7 +20,7 @@ from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.records import InputFile, WorkUnit, attribute_schema
 from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
-from rtdscan.transforms.units import Footer, read_footer
+from rtdscan.transforms.units import FileProblem, Footer, plan_file, read_footer
 
 NAMED = 3
 """Files that a message names."""
@@ -90,7 +90,9 @@ def _entries(finished: Finished) -> dict[str, storage.Entry]:
     try:
         _, entries = storage.expand_all(finished.run["inputs"])
     except UserError as error:
-        raise UserError(f"INPUT of this scan is gone or moved: {error}") from error
+        raise UserError(
+            f"INPUT of this scan is gone or moved: {error} (if it moved, scan it into the same OUTPUT with --moved)"
+        ) from error
     return {entry.relative: entry for entry in entries}
 
 
@@ -100,7 +102,7 @@ def _unchanged(
     """The footers of all files that were scanned.
 
     Raises:
-        UserError: A file is new, has gone or has changed.
+        UserError: A file is new, has gone, has changed or was mended.
     """
     scanned = {shard.file: stamp.fingerprint for shard, stamp in zip(shards, stamps, strict=True)}
     _refuse(sorted(scanned.keys() - entries.keys()), "has gone", "have gone")
@@ -118,16 +120,32 @@ def _unchanged(
         # Files without rows are in no manifest.
         new = [name for name in names if name not in known and not _is_empty(footers[name])]
         _refuse(new, "is new", "are new")
+    unopened = finished.manifest.filter(finished.manifest["row_group"].is_null())["file"].to_pylist()
+    _refuse([name for name in unopened if _is_good(entries.get(name), footers.get(name), finished.run)], "can be read")
     return {name: footer for name, footer in footers.items() if footer is not None}
 
 
-def _refuse(names: Iterable[str], what: str, what_of_several: str) -> None:
+def _is_good(entry: storage.Entry | None, footer: Footer | None, run: dict[str, Any]) -> bool:
+    """Whether a scan with the same options could read a file."""
+    if entry is None or footer is None:
+        return False
+    config = run["config"]
+    counted = [*config["tally"]["by"], *(gate["by"] for gate in config["gates"].values() if gate.get("by"))]
+    columns = ([run["id"]] if run["id"] else []) + [*config["output"]["columns"], *counted]
+    try:
+        plan_file(entry, text=run["text"], columns=columns, text_mb=config["unit"]["text_mb"], footer=footer)
+    except FileProblem:
+        return False
+    return True
+
+
+def _refuse(names: Iterable[str], what: str, what_of_several: str = "") -> None:
     listed = list(names)
     if listed:
         more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
         raise UserError(
             f"INPUT has changed since the scan: {', '.join(listed[:NAMED])}{more}"
-            f" {what if len(listed) == 1 else what_of_several};"
+            f" {what if len(listed) == 1 else what_of_several or what};"
             " run the scan again (it reads only what is new), then clean"
         )
 
