@@ -135,7 +135,7 @@ def remove_stale(output: str, units: Iterable[WorkUnit], *, bad_files: Iterable[
     if stale:
         storage.remove(storage.join(output, REPORT))
     for entry in stale:
-        storage.remove(entry.path)
+        storage.remove(entry.path, within=storage.join(output, "attributes"))
     return len(stale)
 
 

@@ -198,6 +198,8 @@ def test_only_shards_of_no_unit_are_removed(tmp_path: Path) -> None:
     assert remove_stale(str(tmp_path), kept, bad_files=[bad]) == 3
     left = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "attributes").rglob("*.*") if path.is_file()}
     assert left == {*(one.shard for one in kept), unit("bad.parquet").shard, "attributes/notes.txt"}
+    folders = {path.name for path in (tmp_path / "attributes").iterdir()}
+    assert folders == {"a.parquet", "_b", "bad.parquet", "notes.txt"}, "those of files that have gone stayed"
     assert remove_stale(str(tmp_path), kept, bad_files=[bad]) == 0
     assert remove_stale(str(tmp_path / "nothing"), kept) == 0
 

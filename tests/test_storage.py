@@ -189,6 +189,18 @@ def test_remove_and_remove_tree(root):
     assert relatives(storage.list_files(root)) == ["ab/z"]
 
 
+def test_folders_that_a_removal_empties_go_as_well(root):
+    put_all(root, "top/a/b/x", "top/a/c/y", "top/d/e/z", "top/d/.hidden")
+    top = storage.join(root, "top")
+    for name in ("a/b/x", "a/c/y", "d/e/z", "no/such"):
+        storage.remove(storage.join(top, name), within=top)
+    assert relatives(storage.list_files(root, hidden=True)) == ["top/d/.hidden"]
+    if storage.is_local(root):
+        assert [path.name for path in storage.local(top).rglob("*")] == ["d", ".hidden"]
+        storage.remove(storage.join(top, "d", ".hidden"), within=top)
+        assert list(storage.local(root).iterdir()) == [storage.local(top)]  # which stays
+
+
 def test_remove_tree_of_a_link_leaves_what_it_points_to(tmp_path):
     put_all(str(tmp_path), "real/x")
     (tmp_path / "link").symlink_to(tmp_path / "real")

@@ -72,9 +72,10 @@ def remove_stale(cleaned: str, units: Sequence[WorkUnit], settings: CleanSetting
     wanted |= {changes_path(unit) for unit in units} if settings.edits else set()
     wanted |= {hashes_path(unit) for unit in units} if settings.marks else set()
     for folder in ("kept", "rejected", "changes", ".hashes"):
-        for entry in storage.list_files(storage.join(cleaned, folder), suffix=".parquet", hidden=True):
+        root = storage.join(cleaned, folder)
+        for entry in storage.list_files(root, suffix=".parquet", hidden=True):
             if f"{folder}/{entry.relative}" not in wanted:
-                storage.remove(entry.path)
+                storage.remove(entry.path, within=root)
     if not settings.marks:
         storage.remove(storage.join(cleaned, DUPLICATES_FILE))
 

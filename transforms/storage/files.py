@@ -164,8 +164,13 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def remove(path: str) -> None:
-    """Remove a file; nothing happens if there is none."""
+def remove(path: str, *, within: str | None = None) -> None:
+    """Remove a file; nothing happens if there is none.
+
+    Args:
+        path: The file.
+        within: A folder around it, of which folders that are empty then are removed, too (where there are folders).
+    """
     if not is_local(path):
         if exists(path):
             remote("remove", path, lambda systems: systems.delete([path]))
@@ -176,6 +181,12 @@ def remove(path: str) -> None:
         pass
     except OSError as error:
         raise failure("remove", path, error) from error
+    if within is not None:
+        root = local(within)
+        folders = [folder for folder in local(path).parents if folder.is_relative_to(root) and folder != root]
+        with suppress(OSError):  # not empty, a link, or not ours to remove: it may stay
+            for folder in folders:
+                folder.rmdir()
 
 
 def remove_tree(path: str) -> None:
