@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OUTPUT CLEANED [--keep EXPRESSION]."""
     parser.add_argument("output", metavar="OUTPUT", help="folder that `rtdscan scan` wrote")
     parser.add_argument("cleaned", metavar="CLEANED", help="folder for kept/, rejected/, changes/ and clean.json")
+    parser.add_argument("--moved", action="store_true", help="OUTPUT has moved or is spelled otherwise: same CLEANED")
     parser.add_argument("--keep", metavar="EXPRESSION", help="which rows are kept; short for the option `keep`")
 
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, interrupted)
     settings = CleanSettings.model_validate(config.model_dump(exclude={"workers"}))
     workers = None if config.workers == "auto" else config.workers
-    summary = clean(args.output, args.cleaned, settings=settings, workers=workers)
+    summary = clean(args.output, args.cleaned, settings=settings, workers=workers, moved=args.moved)
     with after_work():
         if args.json:
             print_json(summary.to_json())

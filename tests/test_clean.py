@@ -490,6 +490,14 @@ def test_a_cleaned_that_is_not_ours_or_in_the_way(
     assert "belongs to another OUTPUT" in refused(tmp_path / "other", own.cleaned)
 
 
+def test_an_output_that_moved_is_not_cleaned_again(own: Case, clean: Clean, tmp_path: Path) -> None:
+    units = clean(own.output, own.cleaned, "--json").json["units"]["cleaned"]
+    moved = own.output.rename(tmp_path / "moved")
+    assert f"({own.output}), not {moved}; if that one has moved" in clean(moved, own.cleaned).told
+    for flags in (["--moved"], []):  # once is enough
+        assert clean(moved, own.cleaned, "--json", *flags).json["units"] == {"current": units}
+
+
 def test_options_that_do_not_fit_leave_a_cleaned_alone(own: Case, refused: Callable[..., str], clean: Clean) -> None:
     assert clean(own.output, own.cleaned).status == 0
     paths = (own.output, own.cleaned)

@@ -19,8 +19,13 @@ DONE = "clean.json"
 """Written last: no clean.json, not finished."""
 
 
-def check(cleaned: str, output: str, inputs: Sequence[str]) -> None:
+def check(cleaned: str, output: str, inputs: Sequence[str], *, moved: bool = False) -> None:
     """Make sure that CLEANED is ours to write into, without touching it.
+
+    Args:
+        cleaned, output: The folders; CLEANED may not exist yet.
+        inputs: INPUT of the scan.
+        moved: Whether it may belong to another OUTPUT, which this is the new path of.
 
     Raises:
         UserError: It holds something else, belongs to another OUTPUT, or lies inside INPUT or OUTPUT or around them.
@@ -41,17 +46,17 @@ def check(cleaned: str, output: str, inputs: Sequence[str]) -> None:
         owner = str(json.loads(found)["output"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{storage.join(cleaned, MARKER)} is damaged; choose another CLEANED, or delete it") from error
-    if owner != absolute(output):
+    if owner != absolute(output) and not moved:
         raise UserError(
-            f"{cleaned} belongs to another OUTPUT ({owner}), not {absolute(output)};"
-            " choose another CLEANED, or delete it"
+            f"{cleaned} belongs to another OUTPUT ({owner}), not {absolute(output)}; if that one has moved or is"
+            " spelled otherwise, add --moved; else choose another CLEANED, or delete it"
         )
 
 
-def claim(cleaned: str, output: str, inputs: Sequence[str]) -> None:
+def claim(cleaned: str, output: str, inputs: Sequence[str], *, moved: bool = False) -> None:
     """Mark CLEANED as ours; call it with the lock held."""
-    check(cleaned, output, inputs)
-    if not is_cleaned(cleaned):
+    check(cleaned, output, inputs, moved=moved)
+    if moved or not is_cleaned(cleaned):
         marker = {"format": 1, "output": absolute(output)}
         storage.put_bytes(storage.join(cleaned, MARKER), (json.dumps(marker) + "\n").encode())
 

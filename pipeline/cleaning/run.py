@@ -46,7 +46,9 @@ class _RowMeter(Meter):
         return f"{self.done_units:,}/{self.units:,} units, {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s"
 
 
-def clean(output: str, cleaned: str, *, settings: CleanSettings, workers: int | None = None) -> CleanSummary:
+def clean(
+    output: str, cleaned: str, *, settings: CleanSettings, workers: int | None = None, moved: bool = False
+) -> CleanSummary:
     """Clean the corpus of a scan into CLEANED.
 
     Args:
@@ -54,6 +56,7 @@ def clean(output: str, cleaned: str, *, settings: CleanSettings, workers: int | 
         cleaned: Folder of the results.
         settings: What to keep and change.
         workers: Child processes; None: as many as cores and memory allow.
+        moved: Whether CLEANED may belong to another OUTPUT, which this is the new path of.
 
     Returns:
         What there is to say at the end. `finished` is False when a unit could not be read.
@@ -65,7 +68,7 @@ def clean(output: str, cleaned: str, *, settings: CleanSettings, workers: int | 
     """
     started = time.monotonic()
     inputs = read_run(output)["inputs"]
-    folder.check(cleaned, output, inputs)
+    folder.check(cleaned, output, inputs, moved=moved)
     with ExitStack() as held:
         if folder.is_cleaned(cleaned):  # busy is told at once, however long planning takes
             held.enter_context(storage.lock(cleaned))
@@ -73,7 +76,7 @@ def clean(output: str, cleaned: str, *, settings: CleanSettings, workers: int | 
         plan = make_plan(output, settings)
         if not folder.is_cleaned(cleaned):  # nothing is made before all else is known to be right
             held.enter_context(storage.lock(cleaned))
-        folder.claim(cleaned, output, inputs)
+        folder.claim(cleaned, output, inputs, moved=moved)
         storage.clean_temporaries(cleaned)
         attempts.forget(cleaned)
         folder.reopen(cleaned)
