@@ -16,7 +16,10 @@ from rtdscan.pipeline.__main__ import main
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on the PATH")
+pytestmark = [
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on the PATH"),
+    pytest.mark.slow,
+]
 
 HOSTILE = [
     "<script>window.pwned = 1; document.title = 'pwned'</script> a house",
