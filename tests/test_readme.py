@@ -15,6 +15,7 @@ import pytest
 
 from rtdscan.pipeline.clean import CleanConfig
 from rtdscan.pipeline.config import ScanConfig, load_config, reference_markdown
+from rtdscan.transforms.gates import ALL_METRICS
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings
 
@@ -63,6 +64,20 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_the_list_of_contents_is_that_of_the_headings() -> None:
+    text = README.read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "Two commands"
+    assert re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", text) == [
+        (heading, heading.lower().replace(" ", "-")) for heading in headings[1:]
+    ]
+
+
+def test_the_metrics_of_gates_are_listed() -> None:
+    table = re.search(r"^A gate is (.*?)^Every", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`([a-z_.]+)`", table[1])) - {"metric", "by"} == set(ALL_METRICS)
 
 
 def test_the_two_commands_are_the_ones_that_the_check_runs() -> None:
