@@ -98,7 +98,7 @@ def make_plan(
         text: Text column; None: found in the first readable file (see `columns.find_text_column`).
         id: Id column, if any.
         columns: Columns to carry along.
-        counted: Columns that will be read too, but not carried along.
+        counted: Columns that will be read too, but not carried along; may be part of the path.
         text_mb: MiB of text a unit.
         sample: Share of the rows to scan; see `sample_units`.
         threads: Footers read at a time.
@@ -109,9 +109,12 @@ def make_plan(
     root, entries = storage.expand_all(inputs)
     text = text or _find_text(entries)
     kept = ((id,) if id else ()) + tuple(columns)
-    wanted = (*kept, *counted)
     with ThreadPoolExecutor(threads) as pool:
-        planned = list(pool.map(lambda entry: plan_units(entry, text=text, columns=wanted, text_mb=text_mb), entries))
+        planned = list(
+            pool.map(
+                lambda entry: plan_units(entry, text=text, columns=kept, counted=counted, text_mb=text_mb), entries
+            )
+        )
     bad = tuple(one for one in planned if isinstance(one, BadFile))
     good = [one for one in planned if not isinstance(one, BadFile)]
     if not good:

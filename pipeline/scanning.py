@@ -35,6 +35,7 @@ from rtdscan.transforms.engines import device_of
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.generator import generator_digest
 from rtdscan.transforms.job import Foreseen, Job, foresee, is_current
+from rtdscan.transforms.partitions import with_partitions
 from rtdscan.transforms.records import Done, WorkUnit, attribute_schema
 from rtdscan.transforms.resolved import ranges_for, resolve_settings, why_precision
 from rtdscan.transforms.settings import ScoreSettings
@@ -119,9 +120,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     plan = plan_input(inputs, config)
     where = storage.printable(plan.files[0].path)
     columns = [get_column(plan.schema, name, where=where) for name in config.output.columns]
-    for name in config.counted:
-        get_column(plan.schema, name, where=where)
-    check_by(config.report.by, plan.schema, text=plan.text, where=where)
+    check_by(config.report.by, with_partitions(plan.schema, plan.files[0].relative), text=plan.text, where=where)
     attribute_schema(
         settings.output,
         dims=1,

@@ -234,11 +234,6 @@ def test_what_is_wrong_is_told_in_one_line(text: str) -> None:
     assert len(message) < 500
 
 
-def test_a_part_of_the_path_was_told_as_nowhere() -> None:
-    with pytest.raises(UserError, match=r"no attribute column 'site' \(it is part of the path, .*Hive"):
-        compile_expression("site == 'web'", TABLE.schema, path="attributes/site=web/a.parquet/rg0.parquet")
-
-
 @given(st.text(max_size=60))
 def test_any_text_is_an_expression_or_a_user_error(text: str) -> None:
     try:

@@ -5,6 +5,7 @@ absent       packages that a worker does not load
 cgroups      what a container may use of its machine
 settings     what a user can choose about scoring, typed and documented
 columns      the text column, and any column by its path
+partitions   columns that are part of a path to a file
 tally        additive statistics of a scan
 drift        how far a run is from the accepted one
 gates        bounds on metrics -> verdicts

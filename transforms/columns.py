@@ -100,13 +100,16 @@ def get_column(schema: pa.Schema, name: str, *, where: str) -> Column:
     if found is None:
         several = list(schema.names).count(name) > 1
         wrong = f"several columns called '{name}'" if several else f"no column '{name}'"
-        raise UserError(f"{where} has {wrong}{hive_hint(name, path=where)}; its columns: {describe(schema)}")
+        raise UserError(f"{where} has {wrong}{_hive_hint(name, path=where)}; its columns: {describe(schema)}")
     return found
 
 
-def hive_hint(name: str, *, path: str) -> str:
+def _hive_hint(name: str, *, path: str) -> str:
     """What to say of a column that is not in a file but in its path; empty where it is not."""
-    told = " (it is part of the path, as it will be of OUTPUT: readers with Hive partitioning find it there)"
+    told = (
+        " (it is part of the path, as it will be of OUTPUT: readers with Hive partitioning find it there; gates,"
+        " tally.by, report.by and --keep take it where it is below INPUT)"
+    )
     return told if f"/{name}=" in f"/{path}" else ""
 
 

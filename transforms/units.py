@@ -31,6 +31,7 @@ from rtdscan.transforms.columns import (
     leaf_count,
 )
 from rtdscan.transforms.errors import RtdscanError, StoreError
+from rtdscan.transforms.partitions import partition_fields, partition_values
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
 
 MIB = 1 << 20
@@ -139,7 +140,13 @@ def told(what: str) -> Iterator[None]:
 
 
 def plan_file(
-    entry: storage.Entry, *, text: str, columns: Sequence[str] = (), text_mb: float, footer: Footer | None = None
+    entry: storage.Entry,
+    *,
+    text: str,
+    columns: Sequence[str] = (),
+    counted: Sequence[str] = (),
+    text_mb: float,
+    footer: Footer | None = None,
 ) -> tuple[InputFile, list[WorkUnit]]:
     """Cut a file into units.
 
@@ -150,6 +157,7 @@ def plan_file(
         entry: The file.
         text: Name or path of the text column.
         columns: Others that will be read.
+        counted: Others that may be part of the path instead.
         text_mb: MiB of uncompressed text a unit.
         footer: The file's footer, if it was read already.
 
@@ -162,7 +170,9 @@ def plan_file(
     footer = footer or read_footer(entry.path)
     where = storage.printable(entry.path)
     with told(where):
-        column = _text_column(footer.schema, text, columns, where=where)
+        in_path = {field.name for field in partition_fields(entry.relative, footer.schema)}
+        needed = (*columns, *(name for name in counted if name not in in_path))
+        column = _text_column(footer.schema, text, needed, where=where)
         leaf = column.leaf_index(footer.schema)
         file = InputFile(entry.path, entry.relative, entry.size, entry.version, footer.digest)
         units: list[WorkUnit] = []
@@ -182,13 +192,13 @@ def plan_file(
 
 
 def plan_units(
-    entry: storage.Entry, *, text: str, columns: Sequence[str] = (), text_mb: float
+    entry: storage.Entry, *, text: str, columns: Sequence[str] = (), counted: Sequence[str] = (), text_mb: float
 ) -> tuple[InputFile, list[WorkUnit], tuple[pa.DataType, ...]] | BadFile:
     """As `plan_file`, with the types of `columns`, and with a file that can't be scanned as a value."""
     where = storage.printable(entry.path)
     try:
         footer = read_footer(entry.path)
-        file, units = plan_file(entry, text=text, columns=columns, text_mb=text_mb, footer=footer)
+        file, units = plan_file(entry, text=text, columns=columns, counted=counted, text_mb=text_mb, footer=footer)
     except FileProblem as problem:
         return BadFile(where, entry.relative, str(problem))
     return file, units, tuple(get_column(footer.schema, name, where=where).type for name in columns)
@@ -212,7 +222,7 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
         unit: The unit.
         text: Name or path of the text column.
         id: Name or path of the id column.
-        columns: Others.
+        columns: Others; those that only the path has are texts.
 
     Returns:
         Columns `text` (large_binary), `id` if asked for, and the others under the names by which they were asked for,
@@ -228,9 +238,10 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
         with storage.open_read(unit.file.path) as source:
             file = _open(source, text)
             schema = file.schema_arrow
-            wanted = [get_column(schema, text, where=name)]
-            wanted += [get_column(schema, other, where=name) for other in ((id,) if id else ()) + tuple(columns)]
-            names = ["text", *(["id"] if id else []), *columns]
+            in_path = {field.name for field in partition_fields(unit.file.relative, schema)}.intersection(columns)
+            in_file = [*([id] if id else []), *(other for other in columns if other not in in_path)]
+            wanted = [get_column(schema, other, where=name) for other in (text, *in_file)]
+            names = ["text", *(["id"] if id else []), *in_file[bool(id) :]]
             try:
                 tables = list(_rows_of(file, unit, wanted, names))
             except pa.ArrowInvalid as error:
@@ -245,7 +256,11 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
     found = sum(table.num_rows for table in tables)
     if found != unit.rows:
         raise FileProblem(f"{where}: only {found} rows could be read")
-    return pa.concat_tables(tables).combine_chunks()
+    rows = pa.concat_tables(tables).combine_chunks()
+    for at, other in enumerate(columns, 2 if id else 1):
+        if other in in_path:
+            rows = rows.add_column(at, other, partition_values(unit.file.relative, other, rows=found))
+    return rows
 
 
 def _open(source: Any, text: str) -> pq.ParquetFile:

@@ -17,6 +17,7 @@ from rtdscan.transforms.cleaning.rows import refuse_reason
 from rtdscan.transforms.cleaning.settings import CleanSettings
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.partitions import partitions, with_partitions
 from rtdscan.transforms.records import InputFile, WorkUnit, attribute_schema
 from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
@@ -66,10 +67,12 @@ def make_plan(output: str, settings: CleanSettings) -> CleanPlan:
     for name, footer in footers.items():
         refuse_reason(footer.schema, where=storage.printable(entries[name].path))
     if shards:
-        _check_settings(settings, _schema(storage.join(output, shards[0].path)), path=shards[0].path)
+        others = {tuple(partitions(shard.file)): shard for shard in reversed(shards)}  # the first one of each layout
+        for shard in others.values():
+            _check_settings(settings, _schema(storage.join(output, shard.path)), file=shard.file)
     elif footers:  # nothing will be done, yet what is wrong today is wrong on the day there are rows
         name, footer = next(iter(footers.items()))
-        _check_settings(settings, _implied_schema(finished.run, footer.schema), path=name)
+        _check_settings(settings, _implied_schema(finished.run, footer.schema), file=name)
     units = [
         _unit(shard, stamp, entries[shard.file], footers[shard.file])
         for shard, stamp in zip(shards, stamps, strict=True)
@@ -131,9 +134,10 @@ def _is_good(entry: storage.Entry | None, footer: Footer | None, run: dict[str, 
         return False
     config = run["config"]
     counted = [*config["tally"]["by"], *(gate["by"] for gate in config["gates"].values() if gate.get("by"))]
-    columns = ([run["id"]] if run["id"] else []) + [*config["output"]["columns"], *counted]
+    columns = ([run["id"]] if run["id"] else []) + config["output"]["columns"]
     try:
-        plan_file(entry, text=run["text"], columns=columns, text_mb=config["unit"]["text_mb"], footer=footer)
+        text_mb = config["unit"]["text_mb"]
+        plan_file(entry, text=run["text"], columns=columns, counted=counted, text_mb=text_mb, footer=footer)
     except FileProblem:
         return False
     return True
@@ -165,9 +169,9 @@ def _is_empty(footer: Footer | None) -> bool:
     return footer is not None and footer.metadata.num_rows == 0
 
 
-def _check_settings(settings: CleanSettings, attributes: pa.Schema, *, path: str) -> None:
+def _check_settings(settings: CleanSettings, attributes: pa.Schema, *, file: str) -> None:
     if isinstance(settings.keep, str):
-        compile_expression(settings.keep, attributes, path=path)
+        compile_expression(settings.keep, with_partitions(attributes, file))
     if settings.duplicates.near is not None and "embedding" not in attributes.names:
         raise UserError(
             "duplicates.near needs embeddings, but OUTPUT was scanned with output.embedding none:"

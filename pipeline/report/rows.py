@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rtdscan.pipeline.report.folder import SHARDS, Finished, Shard, by_lot, read_columns
 from rtdscan.pipeline.report.texts import Input
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.partitions import add_partitions
 from rtdscan.transforms.tally import NULL, OTHER, Tally
 
 SCORE_EDGES_E: NDArray[np.float64] = np.logspace(-4, 0, 4 * 12 + 1)
@@ -113,7 +114,7 @@ def _tables(
     wanted = ["row", "score", "n_words", "n_flagged", "decision", *by]
 
     def read(shard: Shard) -> tuple[Shard, pa.Table, pa.Table | None]:
-        table = read_columns(finished.output, shard, wanted)
+        table = add_partitions(read_columns(finished.output, shard, wanted), shard.file)
         lacking = [name for name in by if name not in table.column_names]
         return shard, table, source.columns(shard, lacking) if lacking else None
 

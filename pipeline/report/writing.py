@@ -17,6 +17,7 @@ from rtdscan.pipeline.report.folder import Finished, read_columns, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.partitions import with_partitions
 from rtdscan.transforms.units import read_footer
 
 _MARK = re.compile(rb'<meta name="rtdscan-report" content="([0-9a-f]{32})">')
@@ -68,7 +69,7 @@ def check_by(by: Sequence[str], schema: pa.Schema, *, text: str, where: str = "I
 
     Args:
         by: `report.by`.
-        schema: Of INPUT.
+        schema: Of INPUT, with the columns that are part of the path.
         text: Its text column.
         where: A file of it, for messages.
 
@@ -96,7 +97,7 @@ def check_finished(finished: Finished, by: Sequence[str]) -> None:
     lacking = [name for name in by if name not in carried and name not in finished.tally.by]
     path = storage.join(finished.run["root"], shard.file)
     try:
-        schema = read_footer(path).schema
+        schema = with_partitions(read_footer(path).schema, shard.file)
     except RtdscanError:  # the page says which columns it lacks
         return
     check_by(lacking, schema, text=finished.run["text"], where=storage.printable(path))

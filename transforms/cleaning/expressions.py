@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rtdscan.transforms.columns import describe, find_column, hive_hint, is_string_like
+from rtdscan.transforms.columns import describe, find_column, is_string_like
 from rtdscan.transforms.errors import UserError
 
 MOST_NODES = 2_000
@@ -69,7 +69,7 @@ class Term:
         return self.kind == "number" and (is_column or isinstance(self.constant, int))
 
 
-def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep", path: str = "") -> Any:
+def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep") -> Any:
     """Parse an expression.
 
     Args:
@@ -78,7 +78,6 @@ def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep", path
             structs, `col("any name")`).
         schema: Of the table that it is for.
         name: Of the option, for messages.
-        path: Of a file of the table, for a hint where a column is part of it.
 
     Returns:
         A boolean `pyarrow.compute.Expression`; null where it can't be told.
@@ -90,7 +89,7 @@ def compile_expression(text: str, schema: pa.Schema, *, name: str = "keep", path
         tree = ast.parse(text.strip(), mode="eval")
         if sum(1 for _ in ast.walk(tree)) > MOST_NODES:
             raise UserError(f"{name}: the expression is too long; expected at most {MOST_NODES:,} parts")
-        found = _Compiler(text, schema, name, path).term(tree.body)
+        found = _Compiler(text, schema, name).term(tree.body)
     except SyntaxError as error:
         at = f" at character {error.offset}" if error.offset else ""
         raise UserError(
@@ -130,7 +129,6 @@ class _Compiler:
     text: str
     schema: pa.Schema
     name: str
-    path: str
 
     def term(self, node: ast.expr) -> Term:
         """The term of a node."""
@@ -170,7 +168,6 @@ class _Compiler:
         if column is None:
             several = list(self.schema.names).count(name) > 1
             wrong = f"several columns called '{name}'" if several else f"no attribute column '{name}'"
-            wrong += hive_hint(name, path=self.path)
             close = difflib.get_close_matches(name, self.schema.names, n=1)
             advice = f"; did you mean {close[0]}?" if close else ""
             raise UserError(f"{self.name}: there is {wrong}{advice}; the columns: {describe(self.schema)}")

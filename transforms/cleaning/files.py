@@ -16,6 +16,7 @@ from rtdscan.transforms.cleaning.job import CleanJob, changes_path, hashes_path,
 from rtdscan.transforms.cleaning.rows import MARKS, REASON, Cleaned, reason_kind
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.job import digest_of
+from rtdscan.transforms.partitions import add_partitions
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.shards import Stamp, read_shard, read_stamp
 from rtdscan.transforms.units import INT96_UNIT, MIB, NULL_LISTS, FileProblem, content_digest, told
@@ -109,7 +110,7 @@ def _rows_with_null_lists(source: Any, file: pq.ParquetFile, unit: WorkUnit) -> 
 
 
 def read_attributes(unit: WorkUnit, job: CleanJob) -> tuple[pa.Table, Stamp]:
-    """The unit's attributes and their stamp.
+    """The unit's attributes, with the columns that its path adds, and their stamp.
 
     Raises:
         FileProblem: The shard is missing, damaged, or not the unit's.
@@ -125,7 +126,7 @@ def read_attributes(unit: WorkUnit, job: CleanJob) -> tuple[pa.Table, Stamp]:
     ours = table.num_rows == unit.rows and (numbers == range(unit.first_row, unit.first_row + unit.rows)).all()
     if not ours:
         raise FileProblem(f"{where} is not of rows {unit.first_row} to {unit.first_row + unit.rows - 1}: scan again")
-    return table, stamp
+    return add_partitions(table, unit.file.relative), stamp
 
 
 def read_marks(unit: WorkUnit, job: CleanJob) -> pa.Table:
