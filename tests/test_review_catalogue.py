@@ -17,7 +17,7 @@ pytest.importorskip("duckdb", reason="duckdb is not installed")
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.page import documents as documents_module
 from rtdscan.pipeline.page import search as search_module
-from rtdscan.pipeline.page.catalogue import CORPUS, FILE, MEASURES, Catalogue, Query, Row
+from rtdscan.pipeline.page.catalogue import CORPUS, FILE, MEASURES, PATH, Catalogue, Query, Row
 from rtdscan.pipeline.page.documents import Documents
 from rtdscan.pipeline.page.judging import Verdicts
 from rtdscan.pipeline.page.looking import Looking, View, Wanted
@@ -51,7 +51,8 @@ def everything(catalogue: Catalogue) -> list[dict[str, Any]]:
     rows = []
     for shard in catalogue.shards:
         found = pq.read_table(Path(catalogue.output) / shard.path, partitioning=None)
-        rows += [{"file": shard.file, FILE: shard.file, **row} for row in found.to_pylist()]
+        of_file = {"file": shard.file, FILE: shard.file, PATH + "x": "1" if "x=1/" in shard.file else None}
+        rows += [{**of_file, **row} for row in found.to_pylist()]
     assert len({row["file"] for row in rows}) == 4
     assert len(catalogue.shards) >= 8
     assert {row["status"] for row in rows} == {"ok", "null", "empty"}
@@ -77,7 +78,9 @@ def drawn(seed: int, everything: list[dict[str, Any]]) -> Query:
     """A random query; about half find something."""
     rng = random.Random(seed)
     keys = [(row["file"], row["row"]) for row in everything]
-    column, value = rng.choice([(None, None), ("source", "s1"), ("id", "44"), (FILE, rng.choice(everything)["file"])])
+    column, value = rng.choice(
+        [(None, None), ("source", "s1"), ("id", "44"), (FILE, rng.choice(everything)["file"]), (PATH + "x", "1")]
+    )
     return Query(
         low=rng.choice([0.0, 0.0, 0.15]),
         high=rng.choice([1.0, 1.0, 0.3]),

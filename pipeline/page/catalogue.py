@@ -5,6 +5,7 @@ place in the shards: c0, c1, …
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,13 @@ from rtdscan.pipeline.output import RUN
 from rtdscan.pipeline.report.folder import Finished, Shard, read_columns, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError, UserError
+from rtdscan.transforms.partitions import partitions
 
 FILE = "\0file"
 """The input file, as a column to filter by; no carried column is called so."""
+
+PATH = "\0path:"
+"""Begins the names of columns that are part of the input file's path (source=web/part.parquet)."""
 
 CORPUS = "\0corpus"
 """The order of the corpus."""
@@ -47,7 +52,7 @@ class Query:
     Attributes:
         low, high: Range of scores; documents without a score are among all, and in no narrower range.
         status, decision: Of one kind only.
-        column, value: A carried column, `id` or FILE, and the value it has, as text.
+        column, value: A carried column, `id`, FILE or one of PATH, and the value it has, as text.
         among, except_: Only these documents, or all but these: (file, row).
         order: CORPUS, or a column.
         descending: Highest first.
@@ -72,7 +77,7 @@ class Query:
             or self.high < 1
             or self.status
             or self.decision
-            or (self.column not in (None, FILE) and self.value)
+            or (self.column and not _is_of_files(self.column) and self.value)
             or self.among is not None
             or self.except_
         )
@@ -132,6 +137,8 @@ class Catalogue:
             names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
         self._alias = {name: f"c{at}" for at, name in enumerate(types)}
         self.columns: tuple[str, ...] = (FILE, *names)
+        in_path = dict.fromkeys(name for shard in self.shards for name in partitions(shard.file))
+        self._in_path = tuple(PATH + name for name in in_path if name not in types)
         self.has_id = "id" in types
 
     def close(self) -> None:
@@ -156,7 +163,10 @@ class Catalogue:
     def filters(self) -> list[tuple[str, str]]:
         """Columns to filter by, each after what to call it."""
         file = "input file" if "file" in self.columns else "file"
-        return [(file if name == FILE else name, name) for name in self.columns]
+        return [
+            *((file if name == FILE else name, name) for name in self.columns),
+            *((name.removeprefix(PATH), name) for name in self._in_path),
+        ]
 
     def count(self, query: Query) -> int:
         """Documents that a query finds."""
@@ -185,9 +195,14 @@ class Catalogue:
         """Values of a column, the most frequent first."""
         if column == FILE:
             return list(dict.fromkeys(shard.file for shard in self.shards))[:VALUES]
+        if _is_of_files(column):
+            found: Counter[str | None] = Counter()
+            for shard in self.shards:
+                found[_of_file(shard, column)] += shard.rows
+            return [value for value, _ in found.most_common() if value is not None][:VALUES]
         what = f"{self._named(column)}::varchar, count(*)"
-        found = self._fetch(what, Query(), self.shards, f"group by 1 order by 2 desc, 1 limit {VALUES}")
-        return [value for value, _ in found if value is not None]
+        rows = self._fetch(what, Query(), self.shards, f"group by 1 order by 2 desc, 1 limit {VALUES}")
+        return [value for value, _ in rows if value is not None]
 
     def attributes(self, shard: Shard, row: int) -> dict[str, Any]:
         """All attributes of a document but its embedding and words."""
@@ -209,8 +224,8 @@ class Catalogue:
     def _shards(self, query: Query) -> list[Shard]:
         """Shards that can hold what a query asks for."""
         shards = list(self.shards)
-        if query.column == FILE and query.value:
-            shards = [shard for shard in shards if shard.file == query.value]
+        if query.column and _is_of_files(query.column) and query.value:
+            shards = [shard for shard in shards if _of_file(shard, query.column) == query.value]
         if query.among is not None:
             files = {file for file, _ in query.among}
             shards = [shard for shard in shards if shard.file in files]
@@ -274,8 +289,8 @@ class Catalogue:
             if value:
                 terms.append(f"{self._alias[name]} = ?")
                 values.append(value)
-        if query.column not in (None, FILE) and query.value:
-            terms.append(f"{self._named(query.column or '')}::varchar = ?")
+        if query.column and not _is_of_files(query.column) and query.value:
+            terms.append(f"{self._named(query.column)}::varchar = ?")
             values.append(query.value)
         for named, keys, kind in (("among", query.among, "semi"), ("except_", query.except_, "anti")):
             if keys is not None:
@@ -297,6 +312,15 @@ class Catalogue:
                     paths.append(path)
                     rows.append(row)
         return pa.table({"path": pa.array(paths, pa.string()), "row": pa.array(rows, pa.int64())})
+
+
+def _is_of_files(column: str) -> bool:
+    """Whether all rows of a file have one value of it."""
+    return column == FILE or column.startswith(PATH)
+
+
+def _of_file(shard: Shard, column: str) -> str | None:
+    return shard.file if column == FILE else partitions(shard.file).get(column.removeprefix(PATH))
 
 
 def _around(shards: Sequence[Shard], offset: int, limit: int) -> tuple[list[Shard], int]:
