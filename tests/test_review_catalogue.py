@@ -146,6 +146,8 @@ def test_values_and_columns_are_offered(catalogue: Catalogue) -> None:
     assert catalogue.columns == (FILE, "id", "source")
     assert sorted(catalogue.values("source")) == ["s0", "s1", "s2"]
     assert "x=1/w[1]*?.parquet" in catalogue.values(FILE)
+    assert ("x", PATH + "x") in catalogue.filters()
+    assert catalogue.values(PATH + "x") == ["1"]
     with pytest.raises(UserError, match="no column"):
         catalogue.values('x" from nothing; --')
     with pytest.raises(UserError, match="no column"):
