@@ -331,6 +331,23 @@ def test_no_word_of_the_corpus_without_text(tmp_path: Path, tiny_bundle: Path) -
     assert "report.text: false" in page
 
 
+def test_a_config_file_that_says_nothing_of_the_report_does_not_make_it_quote(
+    scanned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """`report OUTPUT --config x.yaml` quoted a corpus that was scanned with `report.text: false`."""
+    output, config = tmp_path / "out", tmp_path / "c.yaml"
+    shutil.copytree(scanned[1], output)
+    run = json.loads((output / "run.json").read_text())
+    run["config"]["report"] |= {"text": False}
+    (output / "run.json").write_text(json.dumps(run))
+    command = ["report", str(output), "--config", str(config)]
+    for said, quoted in {"threads: 2": False, "report: {by: [source]}": False, "report: {text: true}": True}.items():
+        config.write_text(f"{said}\n", encoding="utf-8")
+        assert main(command) == 0
+        page = (output / "report.html").read_text(encoding="utf-8")
+        assert ('class="quote' in page, ", by <bdi>source" in page) == (quoted, "source" in said)
+
+
 @pytest.mark.parametrize("how", ["gone", "changed", "shorter", "touched"])
 def test_input_that_is_not_what_it_was(tmp_path: Path, tiny_bundle: Path, how: str) -> None:
     corpus, output = write_corpus(tmp_path / "corpus"), tmp_path / "out"

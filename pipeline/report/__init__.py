@@ -19,8 +19,7 @@ from rtdscan.pipeline.config import ScanConfig, load_config
 
 HELP = (
     "Write one self-contained HTML page about a finished scan: scores, worst documents, words flagged most often,"
-    " files, time.\nOf the options those of `report` act. They are those of the scan, unless --config says otherwise;"
-    " --set changes them."
+    " files, time.\nOf the options those of `report` act. They are those of the scan; --config and --set change them."
 )
 CONFIG = ScanConfig
 
@@ -33,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write it, say where."""
-    from rtdscan.pipeline.output import read_run
     from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.report.folder import read_finished
     from rtdscan.pipeline.report.writing import check_finished, report_path, write_report
 
-    recorded = {} if args.config else {"report": read_run(args.output)["config"].get("report", {})}
+    finished = read_finished(args.output)
+    recorded = {"report": finished.run["config"].get("report", {})}  # a file that leaves `report.text` open keeps it
     config = load_config(ScanConfig, files=args.config, sets=args.set, base=recorded)
-    check_finished(read_finished(args.output), config.report.by)
+    check_finished(finished, config.report.by)
     path = args.to or report_path(args.output)
     written = write_report(args.output, config.report, path=path)
     with after_work():
