@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "Print the quality gates of a finished scan with value, bound and verdict; exit status 3 when one fails.\n"
-    "The gates are those of the scan, unless --config says otherwise; --set changes them."
+    "The gates are those of the scan, or of --config where it names some; --set changes them."
 )
 CONFIG = ScanConfig
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     finished = finished_run(record)
     config = gate_config(record, files=args.config, sets=args.set)
     if not config.gates:
-        raise UserError(f"{args.output} was scanned without gates; give some by --config (see configs/nightly.yaml)")
+        raise UserError(f"there are no gates to put {args.output} to; give some by --config (see configs/nightly.yaml)")
     judgement = judge_run(finished, config, output=args.output)
     if not judgement.passed:  # before anything is printed, as a scan does
         told = message(
@@ -93,8 +93,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gate_config(record: dict[str, Any], *, files: Sequence[Any], sets: Sequence[str]) -> ScanConfig:
-    """The gates of a scan, or those of config files instead, changed by `--set`."""
-    recorded = {} if files else {"gates": record["config"].get("gates", {})}
+    """The gates of a scan, or those of config files instead where these speak of gates, changed by `--set`."""
+    named = "gates" in load_config(ScanConfig, files=files).model_fields_set
+    recorded = {} if named else {"gates": record["config"].get("gates", {})}
     return load_config(ScanConfig, files=files, sets=sets, base=recorded)
 
 

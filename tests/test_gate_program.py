@@ -185,7 +185,7 @@ def test_gates_of_a_config_file_take_the_place_of_the_scans(
     (tmp_path / "c.yaml").write_text("gates:\n  rows: {max: 0, by: key}\n")
     assert first.gate("--config", str(tmp_path / "c.yaml")) == 2
     assert "was not counted by key; scan it again with this config (no network runs)" in capsys.readouterr().err
-    (tmp_path / "c.yaml").write_text("threads: 1\n")
+    (tmp_path / "c.yaml").write_text("gates: {}\n")
     assert first.gate("--config", str(tmp_path / "c.yaml")) == 2
     assert "give some by --config" in capsys.readouterr().err
 
@@ -264,6 +264,23 @@ def test_drift_is_against_the_accepted_run(
     assert json.loads(capsys.readouterr().out)["rows"] == 282
     assert scanned.gate() == 0
     assert scanned.scan(*DRIFT) == 0
+
+
+@pytest.mark.parametrize("said", ["threads: 1", "gates:", "gates: # nothing yet\nnotify: {timeout: 5}"])
+def test_a_config_file_that_names_no_gates_leaves_those_of_the_scan(
+    scanned: Scanned, tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """`accept OUTPUT --config x.yaml` accepted a run that had failed its gates."""
+    run = scanned.run()
+    run["config"]["gates"] = {"rows": {"metric": "rows", "max": 1}}
+    (scanned.output / "run.json").write_text(json.dumps(run))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{said}\n", encoding="utf-8")
+    assert scanned.gate("--config", str(config)) == 3
+    assert scanned.accept("--config", str(config)) == 3
+    assert "failed its gates (rows)" in capsys.readouterr().err
+    assert not (scanned.output / "baseline.json").exists()
+    assert scanned.accept("--config", str(config), "--set", "gates.rows.max=82") == 0
 
 
 def test_an_unfinished_run_is_accepted_by_force_only(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
