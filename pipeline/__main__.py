@@ -1,7 +1,8 @@
 """`rtdscan PROGRAM ...`: finds the program, reads its options, turns errors into an exit status.
 
 A program is a module with `HELP`, `add_arguments(parser)` and `run(args) -> int`, and, where it has options in YAML,
-`CONFIG`, their `Section`. It is imported when it is asked for, and imports what is heavy when it runs.
+`CONFIG`, their `Section`, with `ACTING`, the keys of it that act, where not all do. It is imported when it is asked
+for, and imports what is heavy when it runs.
 """
 
 import argparse
@@ -46,7 +47,7 @@ EXIT_SECONDS = 60.0
 
 
 class Program(Protocol):
-    """What the module of a program offers; `CONFIG: type[Section]` is optional."""
+    """What the module of a program offers; `CONFIG: type[Section]` and `ACTING: tuple[str, ...]` are optional."""
 
     HELP: str
 
@@ -130,10 +131,13 @@ def _dispatch(argv: list[str]) -> int:
         raise UserError(f"there is no program {name!r}; {advice}")
     program = cast(Program, importlib.import_module(PROGRAMS[name][0]))
     options: type[Section] | None = getattr(program, "CONFIG", None)
-    args = _parser(name, program, options).parse_intermixed_args(own[1:])
+    acting: Sequence[str] = getattr(program, "ACTING", tuple(options.model_fields) if options else ())
+    args = _parser(name, program, options, acting).parse_intermixed_args(own[1:])
     _check_empty(name, args)
+    if options:
+        _check_sets(name, args.set, options, acting)
     if beam_args:
-        _check_beam_arguments(name, beam_args, options)
+        _check_beam_arguments(name, beam_args, acting)
     args.beam_args = beam_args
     return program.run(args)
 
@@ -150,7 +154,9 @@ def _overview() -> str:
     )
 
 
-def _parser(name: str, program: Program, options: "type[Section] | None") -> argparse.ArgumentParser:
+def _parser(
+    name: str, program: Program, options: "type[Section] | None", acting: Sequence[str]
+) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"rtdscan {name}",
         description=program.HELP,
@@ -166,21 +172,23 @@ def _parser(name: str, program: Program, options: "type[Section] | None") -> arg
         parser.add_argument(
             "--set", metavar="KEY=VALUE", action="append", default=[], help="one option, VALUE in YAML; repeatable"
         )
-        parser.epilog = _options_help(options)
+        parser.epilog = _options_help(options, acting)
     return parser
 
 
-def _options_help(options: "type[Section]") -> str:
+def _options_help(options: "type[Section]", acting: Sequence[str]) -> str:
     from rtdscan.pipeline.options import describe
 
     width = max(60, min(shutil.get_terminal_size().columns, 120)) - 2
     lines = ["options for --config and --set, with their defaults:"]
-    for option in describe(options):
+    for option in (option for option in describe(options) if option.key.partition(".")[0] in acting):
         text = f"{option.description} [{option.expected}]"
         lines.append(f"  {option.key}: {option.default}")
         lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    if "beam" in options.model_fields:
+    if "beam" in acting:
         lines += ["", "everything after `--` goes to Beam, e.g. -- --temp_location=/tmp/x"]
+    if set(acting) < set(options.model_fields):
+        lines += ["", "a --config file may have those of `rtdscan scan` as well; they do nothing here"]
     return "\n".join(lines)
 
 
@@ -191,10 +199,22 @@ def _check_empty(program: str, args: argparse.Namespace) -> None:
             raise UserError(f"{name.upper()} is empty; is a variable unset? See `rtdscan {program} --help`")
 
 
-def _check_beam_arguments(name: str, beam_args: Sequence[str], options: "type[Section] | None") -> None:
+def _check_sets(name: str, sets: Sequence[str], options: "type[Section]", acting: Sequence[str]) -> None:
+    """Refuse an option that would do nothing here; one that there is nowhere is for `load_config` to tell."""
+    for key in (option.partition("=")[0].strip() for option in sets):
+        first = key.partition(".")[0]
+        if first in options.model_fields and first not in acting:
+            takes = " and ".join(f"{section}.*" for section in acting)
+            raise UserError(
+                f"--set {key}: rtdscan {name} takes {takes} only; all else is for `rtdscan scan`, with the same INPUT"
+                " and OUTPUT (no network runs for a new threshold)"
+            )
+
+
+def _check_beam_arguments(name: str, beam_args: Sequence[str], acting: Sequence[str]) -> None:
     from rtdscan.pipeline.options import is_secret
 
-    if options is None or "beam" not in options.model_fields:
+    if "beam" not in acting:
         raise UserError(f"rtdscan {name} takes nothing after `--`; found {beam_args[0]}")
     for flag in (arg.partition("=")[0] for arg in beam_args if arg.startswith("--")):
         if flag == "--runner":

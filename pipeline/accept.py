@@ -15,6 +15,7 @@ HELP = (
     "A run that is unfinished or failed its gates is refused; the gates can be changed as for `rtdscan gate`."
 )
 CONFIG = ScanConfig
+ACTING = ("gates",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ HELP = (
     "The gates are those of the scan, or of --config where it names some; --set changes them."
 )
 CONFIG = ScanConfig
+ACTING = ("gates", "notify")
 
 FAILED_SHOWN, PASSED_SHOWN = 20, 3
 """Values of a column that are shown one by one for a gate; the rest is told as a range."""

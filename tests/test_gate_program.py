@@ -19,6 +19,7 @@ import pytest
 from corpora import attributes, options, run_here, shards, write_corpus
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.config import ScanConfig
 from rtdscan.pipeline.launchers import Submitted
 from rtdscan.pipeline.notify import message, notify
 from rtdscan.pipeline.sections import NotifySettings
@@ -188,6 +189,46 @@ def test_gates_of_a_config_file_take_the_place_of_the_scans(
     (tmp_path / "c.yaml").write_text("gates: {}\n")
     assert first.gate("--config", str(tmp_path / "c.yaml")) == 2
     assert "give some by --config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "takes"),
+    [
+        ("gate|--set|thresholds.flag=.5", "gates.* and notify.*"),
+        ("gate|--json|--set|gates.rows.min=1|--set|threads=2", "gates.* and notify.*"),
+        ("accept|--set|thresholds={flag: .5}", "gates.*"),
+        ("accept|--set|notify.timeout=1", "gates.*"),
+        ("report|--set|thresholds.flag=.5", "report.*"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    first: Scanned, capsys: pytest.CaptureFixture[str], line: str, takes: str
+) -> None:
+    """`gate OUTPUT --set thresholds.flag=.5` judged by the old threshold without a word."""
+    program, *more = line.split("|")
+    before = sorted(first.output.iterdir())
+    assert main([program, str(first.output), *more]) == 2
+    said = capsys.readouterr()
+    key = more[-1].partition("=")[0]
+    assert said.err.startswith(f"rtdscan: --set {key}: rtdscan {program} takes {takes} only; all else is for `rtdscan")
+    assert said.out == ""
+    assert sorted(first.output.iterdir()) == before
+    assert main([program, str(first.output), "--", "--temp_location=x"]) == 2
+    assert "takes nothing after `--`" in capsys.readouterr().err
+
+
+def test_what_is_no_option_anywhere_is_told_as_such(first: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
+    assert first.gate("--set", "threshold.flag=.5") == 2
+    assert "unknown key threshold.flag (value 0.5); did you mean thresholds.flag?" in capsys.readouterr().err
+
+
+def test_the_help_of_gate_lists_what_acts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "--help"]) == 0
+    shown = capsys.readouterr().out
+    keys = [line.strip().partition(":")[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
+    options_ = [key for key in keys if key.partition(".")[0] in ScanConfig.model_fields]
+    assert options_ == ["gates", "notify.url", "notify.url_env", "notify.command", "notify.timeout"]
+    assert "everything after `--`" not in shown
 
 
 def test_a_long_table_shows_what_failed(first: Scanned, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

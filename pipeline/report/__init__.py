@@ -19,9 +19,10 @@ from rtdscan.pipeline.config import ScanConfig, load_config
 
 HELP = (
     "Write one self-contained HTML page about a finished scan: scores, worst documents, words flagged most often,"
-    " files, time.\nOf the options those of `report` act. They are those of the scan; --config and --set change them."
+    " files, time.\nOptions are those of the scan; --config and --set change them."
 )
 CONFIG = ScanConfig
+ACTING = ("report",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
