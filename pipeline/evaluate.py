@@ -1,13 +1,17 @@
 """`rtdscan evaluate LABELLED`: how well a model finds known errors, beside two simple detectors."""
 
 import argparse
-import json
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.detection.arguments import add_data_arguments
 from rtdscan.pipeline.detection.settings import EvaluateConfig
+
+if TYPE_CHECKING:
+    from rtdscan.pipeline.detection.tables import Report
 
 HELP = (
     "Measure how well a model finds known errors, by words, beside a spelling checker and the rarity of words.\n\n"
@@ -28,23 +32,13 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show, draw."""
     config = load_config(EvaluateConfig, files=args.config, sets=args.set)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from rich.console import Console
-
     from rtdscan.pipeline.detection.baselines import baseline_scores
     from rtdscan.pipeline.detection.measuring import EASIER, JUDGED, measure_model
     from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS
     from rtdscan.pipeline.detection.plots import check_plot, plot_precision_recall
-    from rtdscan.pipeline.detection.tables import (
-        MODEL,
-        NO_WORDS,
-        documents_table,
-        flags_line,
-        kinds_table,
-        make_report,
-        overall_table,
-        word_rows,
-    )
+    from rtdscan.pipeline.detection.tables import MODEL, NO_WORDS, make_report, word_rows
     from rtdscan.pipeline.detection.truth import ALL
+    from rtdscan.pipeline.printing import after_work, print_json
 
     check_plot(args.plot)
     measured = measure_model(args, config)
@@ -70,13 +64,23 @@ def run(args: argparse.Namespace) -> int:
     notes += [] if ALL in report.words[MODEL] else [NO_WORDS]
     notes += [FEW_DOCUMENTS] if report.few_documents else []
     notes += [JUDGED] if measured.labelled.judged else []
-    if args.json:
-        settings = measured.scorer.settings
-        model = {"model": bundle.name, "digest": bundle.digest}
-        model |= {"engine": settings.engine, "precision": settings.precision}
-        found = {**model, "data": measured.labelled.source, "notes": notes, **report.to_json()}
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
-        return 0
+    with after_work(kept=False):
+        if args.json:
+            settings = measured.scorer.settings
+            model = {"model": bundle.name, "digest": bundle.digest}
+            model |= {"engine": settings.engine, "precision": settings.precision}
+            print_json({**model, "data": measured.labelled.source, "notes": notes, **report.to_json()})
+        else:
+            _show(report, notes, plot=args.plot)
+    return 0
+
+
+def _show(report: "Report", notes: Sequence[str], *, plot: str | None) -> None:
+    from rich.console import Console
+
+    from rtdscan.pipeline.detection.tables import MODEL, documents_table, flags_line, kinds_table, overall_table
+    from rtdscan.pipeline.detection.truth import ALL
+
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if ALL in report.words[MODEL]:
         console.print(overall_table(report))
@@ -88,6 +92,5 @@ def run(args: argparse.Namespace) -> int:
         console.print(flags_line(report.flags), highlight=False)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    if args.plot:
-        console.print(f"curves: {args.plot}", highlight=False, markup=False)
-    return 0
+    if plot:
+        console.print(f"curves: {plot}", highlight=False, markup=False)

@@ -1,7 +1,9 @@
 """`rtdscan plan INPUT... [OUTPUT]`: what a scan would do, from footers only."""
 
 import argparse
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rtdscan.pipeline.config import ScanConfig, load_config
@@ -39,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.launchers.cores import default_workers
     from rtdscan.pipeline.output import check, is_output
     from rtdscan.pipeline.planning import render, summarize
+    from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.scanning import foreseen_units, prepare
     from rtdscan.transforms.engines import usual_precision
     from rtdscan.transforms.errors import UserError
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(ScanConfig, files=args.config, sets=args.set)
     precision = usual_precision() if config.precision == "auto" else config.precision
     speed = TOKENS_PER_SECOND[precision] if args.speed is None else args.speed
-    if not speed > 0:
+    if not 0 < speed < math.inf:
         raise UserError(f"--speed is {speed}; expected tokens a second, more than 0")
     inputs, foreseen = args.input, None
     if len(inputs) > 1 and is_output(inputs[-1]):
@@ -57,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
         plan = _plan_all(inputs, config)
     workers = default_workers() if config.workers == "auto" else config.workers
     summary = summarize(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
-    if args.json:
-        print(summary.to_json())
-    else:
-        render(summary, Console())
+    with after_work(kept=False):
+        if args.json:
+            print_json(asdict(summary))
+        else:
+            render(summary, Console())
     return 0
 
 

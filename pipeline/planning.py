@@ -1,10 +1,9 @@
 """What a scan has to do, from the files' footers only: the first step of `scan`, and all of `plan`."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import pyarrow as pa
@@ -237,10 +236,6 @@ class Summary:
     largest: tuple[RowGroup, ...]
     bad: tuple[BadFile, ...]
     warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """One JSON object."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 def summarize(

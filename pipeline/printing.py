@@ -1,9 +1,10 @@
 """Shows what came of a program whose work is done: a stdout that takes nothing changes neither that nor its status."""
 
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,8 +12,15 @@ from rtdscan.transforms.errors import RtdscanError
 
 
 @contextmanager
-def after_work() -> Iterator[None]:
-    """Print in here; where that fails, say so on stderr and go on. A reader that went away (`| head`) is no news."""
+def after_work(*, kept: bool = True) -> Iterator[None]:
+    """Print in here; where that fails, say so on stderr and go on. A reader that went away (`| head`) is no news.
+
+    Args:
+        kept: Whether the work is in files; else what is printed is all of it, and lost.
+
+    Raises:
+        RtdscanError: It can't be printed and is not kept.
+    """
     try:
         yield
         if sys.stdout is not None:  # closed: `>&-`
@@ -24,6 +32,8 @@ def after_work() -> Iterator[None]:
     except (OSError, RtdscanError) as error:
         _drop_stdout()
         why = getattr(error, "strerror", None) or error
+        if not kept:
+            raise RtdscanError(f"what came of it can't be shown: {why}") from error
         with suppress(OSError):  # stderr goes to the same full disk
             print(f"rtdscan: warning: what came of it can't be shown: {why}; the work is done", file=sys.stderr)
 
@@ -35,13 +45,23 @@ def shown(name: str, *, most: int = 300) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON in a line; characters that stdout's encoding lacks as escapes, so that it says the same."""
+    """Print JSON in a line; characters that stdout's encoding lacks as escapes, so that it says the same; for numbers
+    that are not finite, which JSON has no word for, null."""
+    value = _finite(value)
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value)
     print(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def survive_encoding() -> None:

@@ -182,6 +182,19 @@ def test_json_has_no_nan(
         json.loads(told, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
+def test_figures_that_nobody_can_read_are_no_success(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a full disk `evaluate` ended with a traceback."""
+    pq.write_table(pa.table({"text": ["One man"], "spans": [[{"start": 0, "end": 3}]]}), tmp_path / "few.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", open("/dev/full", "w", encoding="utf-8"))  # noqa: SIM115
+        assert main(["evaluate", str(tmp_path / "few.parquet"), "--model", model, "--set", "draws=0", "--json"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "rtdscan: what came of it can't be shown: No space left on device"
+    )
+
+
 def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pq.write_table(pa.table({"text": sentences(30)}), tmp_path / "clean.parquet")
     (tmp_path / "mixture.yaml").write_text("kinds: {letters: 1}\nclean: 0\nrate: [0.1, 0.2]\n")
