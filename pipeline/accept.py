@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rtdscan.pipeline.config import ScanConfig
 
 if TYPE_CHECKING:
-    from rtdscan.pipeline.gate import Judgement
+    from rtdscan.pipeline.judging import Judgement
 
 HELP = (
     "Make this run the one that later runs are compared with (drift). It is kept in OUTPUT/baseline.json.\n"
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge once more, then write baseline.json."""
-    from rtdscan.pipeline.gate import gate_config, judge_run
+    from rtdscan.pipeline.gate import gate_config
+    from rtdscan.pipeline.judging import judge_run
     from rtdscan.pipeline.output import BASELINE, RUN, finished_run, is_output, read_run, summed_shards, write_baseline
     from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.transforms import storage

@@ -44,6 +44,11 @@ def shown(name: str, *, most: int = 300) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
+def one_line(text: str) -> str:
+    """Text that can do nothing to a terminal: no line breaks, no control or invisible characters."""
+    return "".join(c if c.isprintable() else "␣" if c.isspace() else "�" for c in text)
+
+
 def print_json(value: Any) -> None:
     """Print JSON in a line; characters that stdout's encoding lacks as escapes, so that it says the same; for numbers
     that are not finite, which JSON has no word for, null."""

@@ -21,7 +21,7 @@ import pyarrow as pa
 from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
 from rtdscan.pipeline.contexts import SpanInContext, worst_spans
-from rtdscan.pipeline.gate import judge_run, warn
+from rtdscan.pipeline.judging import judge_run, warn
 from rtdscan.pipeline.launchers.choice import LOCAL, check_runner
 from rtdscan.pipeline.launchers.cores import default_workers, share_out
 from rtdscan.pipeline.planning import Plan, make_plan

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rtdscan.pipeline.contexts import SpanInContext
-from rtdscan.pipeline.gate import Judgement, print_judgement
+from rtdscan.pipeline.judging import Judgement, print_judgement
 from rtdscan.pipeline.language import doubt_of
-from rtdscan.pipeline.printing import shown
+from rtdscan.pipeline.printing import one_line, shown
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
@@ -165,11 +165,6 @@ def in_context(span: SpanInContext) -> Text:
         line.append(f"  → {one_line(span.suggestions[0])} {span.sure[0]:.2f}", style="green")
     line.append(f"  ({span.file} row {span.row})")
     return line
-
-
-def one_line(text: str) -> str:
-    """Text that can do nothing to a terminal: no line breaks, no control or invisible characters."""
-    return "".join(c if c.isprintable() else "␣" if c.isspace() else "�" for c in text)
 
 
 def blocks(counts: Sequence[int], *, width: int = 25) -> str:
