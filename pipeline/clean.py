@@ -42,11 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from rtdscan.pipeline.cleaning.run import clean
     from rtdscan.pipeline.cleaning.summary import print_clean_summary
     from rtdscan.pipeline.printing import after_work, print_json
-    from rtdscan.pipeline.scan import interrupted
 
     extra = {} if args.keep is None else {"keep": args.keep}
     config = load_config(CleanConfig, files=args.config, sets=args.set, extra=extra)
-    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: children end, nothing is half written
     settings = CleanSettings.model_validate(config.model_dump(exclude={"workers"}))
     workers = None if config.workers == "auto" else config.workers
     summary = clean(args.output, args.cleaned, settings=settings, workers=workers, moved=args.moved)
