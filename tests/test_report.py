@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.pipeline.report import folder, rows, texts, words
-from rtdscan.pipeline.report.excerpts import make_excerpts
-from rtdscan.pipeline.report.folder import read_finished
+from rtdscan.pipeline.finished import texts
+from rtdscan.pipeline.finished.excerpts import make_excerpts
+from rtdscan.pipeline.finished.folder import Shard, read_finished
+from rtdscan.pipeline.finished.texts import LongText
+from rtdscan.pipeline.finished.visible import SIGNS, pieces
+from rtdscan.pipeline.report import rows, words
 from rtdscan.pipeline.report.page import _duration, visible
-from rtdscan.pipeline.report.texts import LongText
-from rtdscan.pipeline.report.visible import SIGNS, pieces
 from rtdscan.pipeline.report.writing import check_by
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.tally import NULL
@@ -520,9 +521,9 @@ def test_no_hour_has_sixty_minutes() -> None:
 
 
 def test_shards_are_chosen_by_their_names() -> None:
-    shards = [folder.Shard(f"attributes/{n}", f"{n}", 0, 0, 1, 1, 1) for n in range(100)]
-    ten = folder.by_lot(shards, n=10)
+    shards = [Shard(f"attributes/{n}", f"{n}", 0, 0, 1, 1, 1) for n in range(100)]
+    ten = rows.by_lot(shards, n=10)
     assert len(ten) == 10
-    assert set(ten) < set(folder.by_lot(shards, n=30)) < set(shards)
-    assert folder.by_lot(list(reversed(shards)), n=10) == list(reversed(ten))
-    assert folder.by_lot(shards, n=100) == shards
+    assert set(ten) < set(rows.by_lot(shards, n=30)) < set(shards)
+    assert rows.by_lot(list(reversed(shards)), n=10) == list(reversed(ten))
+    assert rows.by_lot(shards, n=100) == shards

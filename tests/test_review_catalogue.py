@@ -15,6 +15,8 @@ from corpora import options, run_here, table, write_corpus
 pytest.importorskip("duckdb", reason="duckdb is not installed")
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.finished.folder import Shard
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.pipeline.page import documents as documents_module
 from rtdscan.pipeline.page import search as search_module
 from rtdscan.pipeline.page.catalogue import CORPUS, FILE, MEASURES, PATH, Catalogue, Query, Row
@@ -22,8 +24,6 @@ from rtdscan.pipeline.page.documents import Documents
 from rtdscan.pipeline.page.judging import Verdicts
 from rtdscan.pipeline.page.looking import Looking, View, Wanted
 from rtdscan.pipeline.page.search import Found, search
-from rtdscan.pipeline.report.folder import Shard
-from rtdscan.pipeline.report.texts import Input
 from rtdscan.transforms.errors import UserError
 
 

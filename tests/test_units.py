@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtdscan.pipeline.report.texts import _read_columns
+from rtdscan.pipeline.finished.texts import _read_columns
 from rtdscan.transforms import storage, units
 from rtdscan.transforms.cleaning.files import read_rows
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rtdscan.pipeline.finished.folder import Finished, Shard, read_finished
 from rtdscan.pipeline.output import READERS
-from rtdscan.pipeline.report.folder import Finished, Shard, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.cleaning.expressions import compile_expression
 from rtdscan.transforms.cleaning.personal import check_personal

@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rtdscan.pipeline.finished.folder import Finished, Shard, read_columns, read_finished
 from rtdscan.pipeline.output import RUN
-from rtdscan.pipeline.report.folder import Finished, Shard, read_columns, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.partitions import partitions

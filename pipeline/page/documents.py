@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from rtdscan.pipeline.detection.verdicts import WORDS, Verdict
+from rtdscan.pipeline.finished.folder import Shard
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.pipeline.page.catalogue import Catalogue
 from rtdscan.pipeline.page.judging import Said, Verdicts
-from rtdscan.pipeline.report.folder import Shard
-from rtdscan.pipeline.report.texts import Input
 from rtdscan.transforms.errors import UserError
 
 UNITS = 4

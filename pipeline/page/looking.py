@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.pipeline.page.catalogue import CORPUS, Catalogue, Query, Row
 from rtdscan.pipeline.page.judging import Verdicts
 from rtdscan.pipeline.page.search import MOST, Found, search
-from rtdscan.pipeline.report.texts import Input
 
 ANY = "any"
 

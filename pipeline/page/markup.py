@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from rtdscan.pipeline.finished.visible import pieces, shortened, suggested
 from rtdscan.pipeline.page.catalogue import MEASURES, Query, Row
 from rtdscan.pipeline.page.documents import Mark, Shown
 from rtdscan.pipeline.page.trying import State, Tried
-from rtdscan.pipeline.report.visible import pieces, shortened, suggested
 
 LONGEST = 400
 """Characters of one word that are shown."""

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rtdscan.pipeline.finished.excerpts import in_context
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.pipeline.page.catalogue import MEASURES, Catalogue, Query, Row
-from rtdscan.pipeline.report.excerpts import in_context
-from rtdscan.pipeline.report.texts import Input
 
 MOST = 200
 """Documents that are found at most."""

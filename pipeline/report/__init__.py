@@ -1,10 +1,6 @@
-"""`rtdscan report OUTPUT`: one self-contained HTML page about a scan. Read in this order:
+"""`rtdscan report OUTPUT`: one self-contained HTML page about a scan. Read in this order, after `pipeline/finished`:
 
-folder     OUTPUT as a report reads it: run.json, the manifest, and which shards are looked at
 rows       one pass over attribute rows: groups, score distribution, sample of documents
-texts      texts of documents, read from INPUT where it is still what was scanned
-visible    text that shows what it holds: control and invisible characters as signs
-excerpts   flagged words with what stands around them
 words      the worst documents, and the words flagged most often
 counts     files, units and time, from the manifest alone
 collect    all of it, as one value
@@ -33,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write it, say where."""
+    from rtdscan.pipeline.finished.folder import read_finished
     from rtdscan.pipeline.printing import after_work, print_json
-    from rtdscan.pipeline.report.folder import read_finished
     from rtdscan.pipeline.report.writing import check_finished, report_path, write_report
 
     finished = read_finished(args.output)

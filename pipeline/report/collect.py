@@ -5,11 +5,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from rtdscan.pipeline.config import ReportSettings
+from rtdscan.pipeline.finished.folder import Finished
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.pipeline.output import read_baseline
 from rtdscan.pipeline.report.counts import Counts, count
-from rtdscan.pipeline.report.folder import Finished
 from rtdscan.pipeline.report.rows import Group, Rows, read_rows
-from rtdscan.pipeline.report.texts import Input
 from rtdscan.pipeline.report.words import FlaggedWords, WorstDocument, flagged_words, worst_documents
 from rtdscan.transforms.drift import Baseline
 from rtdscan.transforms.errors import UserError

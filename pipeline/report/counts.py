@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rtdscan.pipeline.report.folder import Finished
+from rtdscan.pipeline.finished.folder import Finished
 
 FILES_SHOWN = 12
 SLOWEST_SHOWN = 8

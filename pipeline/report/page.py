@@ -10,9 +10,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from rtdscan.pipeline.finished.visible import pieces, shortened
 from rtdscan.pipeline.report.collect import GROUP_WORDS, Findings
 from rtdscan.pipeline.report.plots import drift_figures, length_figure, score_figure
-from rtdscan.pipeline.report.visible import pieces, shortened
 from rtdscan.pipeline.report.words import FlaggedWord
 from rtdscan.transforms.records import STATUSES
 

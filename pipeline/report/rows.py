@@ -14,14 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rtdscan.pipeline.report.folder import SHARDS, Finished, Shard, by_lot, read_columns
-from rtdscan.pipeline.report.texts import Input
+from rtdscan.pipeline.finished.folder import Finished, Shard, read_columns
+from rtdscan.pipeline.finished.texts import Input
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.partitions import add_partitions
 from rtdscan.transforms.tally import NULL, OTHER, Tally
 
 SCORE_EDGES_E: NDArray[np.float64] = np.logspace(-4, 0, 4 * 12 + 1)
 """Edges of the histogram of scores: twelve a decade; lower scores count in the first bin."""
+
+SHARDS = 4_000
+"""Shards whose rows are looked at, at most; of more, the first by a hash of their names."""
 
 SAMPLE = 1_200
 """Documents in the sample: as many points as a figure bears."""
@@ -105,6 +108,14 @@ def read_rows(finished: Finished, source: Input, *, by: Sequence[str]) -> Rows:
     for name in missing:
         del found.groups[name]
     return found
+
+
+def by_lot(shards: Sequence[Shard], *, n: int) -> list[Shard]:
+    """At most `n` shards, chosen by their hash, in the order given."""
+    if len(shards) <= n:
+        return list(shards)
+    taken = {shard.path for shard in sorted(shards, key=lambda shard: shard.lot)[:n]}
+    return [shard for shard in shards if shard.path in taken]
 
 
 def _tables(

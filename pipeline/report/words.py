@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rtdscan.pipeline.report.excerpts import Excerpt, Text, in_context, make_excerpts
-from rtdscan.pipeline.report.folder import Finished, Shard, read_columns
-from rtdscan.pipeline.report.texts import Input, LongText
-from rtdscan.pipeline.report.visible import shortened
+from rtdscan.pipeline.finished.excerpts import Excerpt, Text, in_context, make_excerpts
+from rtdscan.pipeline.finished.folder import Finished, Shard, read_columns
+from rtdscan.pipeline.finished.texts import Input, LongText
+from rtdscan.pipeline.finished.visible import shortened
 from rtdscan.transforms.tally import Worst
 
 SPANS_SHOWN = 6

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from rtdscan.pipeline.config import ReportSettings
+from rtdscan.pipeline.finished.folder import Finished, read_columns, read_finished
 from rtdscan.pipeline.output import BASELINE, REPORT
-from rtdscan.pipeline.report.folder import Finished, read_columns, read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.errors import RtdscanError, UserError

@@ -1,4 +1,4 @@
-"""OUTPUT as a report reads it: run.json, the manifest, and which shards are looked at."""
+"""A finished OUTPUT: run.json, the manifest, and the shards it names."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,6 @@ from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.tally import Tally
-
-SHARDS = 4_000
-"""Shards whose rows are looked at, at most; of more, the first by a hash of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +93,6 @@ def read_finished(output: str) -> Finished:
         return Finished(output, run, pq.read_table(BytesIO(manifest)), finished_run(run))
     except (OSError, pa.ArrowException) as error:
         raise RtdscanError(f"cannot read {storage.join(output, MANIFEST_FILE)} ({error}); scan again") from error
-
-
-def by_lot(shards: Sequence[Shard], *, n: int) -> list[Shard]:
-    """At most `n` shards, chosen by their hash, in the order given."""
-    if len(shards) <= n:
-        return list(shards)
-    taken = {shard.path for shard in sorted(shards, key=lambda shard: shard.lot)[:n]}
-    return [shard for shard in shards if shard.path in taken]
 
 
 def read_columns(output: str, shard: Shard, columns: Sequence[str]) -> pa.Table:

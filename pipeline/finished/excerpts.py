@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rtdscan.pipeline.report.visible import shortened, suggested
+from rtdscan.pipeline.finished.visible import shortened, suggested
 
 AROUND = 90
 """Characters of context on each side, cut back to white space where there is some."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rtdscan.pipeline.report.folder import Finished, Shard
+from rtdscan.pipeline.finished.folder import Finished, Shard
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import find_column
 from rtdscan.transforms.errors import RtdscanError
