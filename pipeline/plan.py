@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rtdscan.pipeline.launchers.cores import default_workers
-    from rtdscan.pipeline.output import check, is_output
+    from rtdscan.pipeline.output import is_output
+    from rtdscan.pipeline.owned import check
     from rtdscan.pipeline.planning import render, summarize
     from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.scanning import foreseen_units, prepare

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from rtdscan.pipeline import output as folder
+from rtdscan.pipeline import owned
 from rtdscan.pipeline.config import ScanConfig, redacted, resolved
 from rtdscan.pipeline.contexts import SpanInContext, worst_spans
 from rtdscan.pipeline.judging import judge_run, warn
@@ -80,7 +81,7 @@ def scan(
         RtdscanError: The scan failed; what is done stays, and running it again resumes.
     """
     started = time.monotonic()
-    folder.check(output, inputs, moved=moved)
+    owned.check(output, inputs, moved=moved)
     folder.read_baseline(output)  # a damaged one is told before hours of work, not after
     with ExitStack() as held:
         if folder.is_output(output):  # busy is told at once, however long planning takes
@@ -89,7 +90,7 @@ def scan(
         else:  # nothing is made before all else is known to be right
             prepared = prepare(inputs, output, config, beam_args=beam_args)
             held.enter_context(storage.lock(output))
-        folder.claim(output, inputs, moved=moved, units=prepared.plan.every)
+        owned.claim(output, inputs, moved=moved, units=prepared.plan.every)
         storage.clean_temporaries(output)
         attempts.forget(output)
         units = prepared.plan.units
@@ -323,7 +324,7 @@ def _run_record(prepared: Prepared, *, config: ScanConfig, inputs: Sequence[str]
     return {
         "format": 1,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "inputs": [folder.absolute(path) for path in inputs],
+        "inputs": [owned.absolute(path) for path in inputs],
         "root": storage.printable(prepared.plan.root),
         "text": job.text,
         "id": job.id,

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.contexts import SpanInContext
-from rtdscan.pipeline.output import check, claim, is_output, remove_stale, write_manifest
+from rtdscan.pipeline.output import is_output, remove_stale, write_manifest
+from rtdscan.pipeline.owned import check, claim
 from rtdscan.pipeline.printing import shown
 from rtdscan.pipeline.summary import in_context
 from rtdscan.transforms import storage

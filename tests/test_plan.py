@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.pipeline.output import claim
+from rtdscan.pipeline.owned import claim
 from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import InputFile, WorkUnit

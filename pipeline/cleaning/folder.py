@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rtdscan.pipeline.output import absolute, check_apart, occupied
+from rtdscan.pipeline.owned import absolute, check_apart, occupied
 from rtdscan.transforms import storage
 from rtdscan.transforms.cleaning.files import DUPLICATES_FILE
 from rtdscan.transforms.cleaning.job import changes_path, hashes_path, kept_path, rejected_path
