@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import attributes, options, run_here, shards, write_corpus
 
+from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig
 from rtdscan.pipeline.launchers import Submitted
 from rtdscan.pipeline.notify import message, notify
 from rtdscan.pipeline.sections import NotifySettings
+from rtdscan.transforms import storage
 from rtdscan.transforms.errors import BusyError, EngineError, UserError
 from rtdscan.transforms.gates import Verdict
 from rtdscan.transforms.tally import Tally
@@ -322,6 +324,44 @@ def test_a_config_file_that_names_no_gates_leaves_those_of_the_scan(
     assert "failed its gates (rows)" in capsys.readouterr().err
     assert not (scanned.output / "baseline.json").exists()
     assert scanned.accept("--config", str(config), "--set", "gates.rows.max=82") == 0
+
+
+@pytest.mark.parametrize("how", [[], ["--force"]])
+def test_nothing_is_accepted_while_a_scan_writes(
+    scanned: Scanned, capsys: pytest.CaptureFixture[str], how: list[str]
+) -> None:
+    """The counts of one run would become the baseline beside the shards of another."""
+    with storage.lock(str(scanned.output)):
+        assert scanned.accept(*how) == 4
+        assert "is busy" in capsys.readouterr().err
+        assert not (scanned.output / "baseline.json").exists()
+    assert scanned.accept("--set", "gates.rows.min=83") == 3
+    assert scanned.accept(*how) == 0, "a refusal lets go of the lock"
+    with storage.lock(str(scanned.output)):
+        pass
+
+
+def test_the_baseline_is_read_and_written_under_the_lock(scanned: Scanned, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def held(name: str) -> Callable[..., Any]:
+        own = getattr(folder, name)
+
+        def look(*args: Any) -> Any:
+            with pytest.raises(BusyError), storage.lock(str(scanned.output)):
+                pass
+            done.append(name)
+            return own(*args)
+
+        return look
+
+    for name in ("read_run", "summed_shards", "write_baseline"):
+        monkeypatch.setattr(folder, name, held(name))
+    assert scanned.accept() == 0
+    assert done == ["read_run", "write_baseline"]
+    (scanned.output / "run.json").unlink()
+    assert scanned.accept("--force") == 0
+    assert done[2:] == ["summed_shards", "write_baseline"]
 
 
 def test_an_unfinished_run_is_accepted_by_force_only(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
