@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     record = read_run(args.output)
     finished = finished_run(record)
     config = gate_config(record, files=args.config, sets=args.set)
-    if not config.gates:
-        raise UserError(f"there are no gates to put {args.output} to; give some by --config (see configs/nightly.yaml)")
     judgement = judge_run(finished, config, output=args.output)
+    if not judgement.verdicts:
+        raise UserError(f"there are no gates to put {args.output} to; give some by --config (see configs/nightly.yaml)")
     if not judgement.passed:  # before anything is printed, as a scan does
         told = message(
             "gate", output=args.output, model=finished.model, tally=finished.tally, verdicts=judgement.verdicts

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -160,6 +161,33 @@ def test_values_that_changed_are_counted_anew_without_the_network(scanned: Scann
 def test_a_column_that_is_not_there(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:
     assert scanned.scan("tally.by=[sauce]") == 2
     assert "no column 'sauce'" in capsys.readouterr().err
+
+
+def test_a_scan_of_which_nothing_could_be_scored_is_no_success(
+    first: Scanned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that gave no numbers ended with a warning and status 0; `clean` then kept every row."""
+    from rtdscan.transforms.engines.torch import TorchEngine
+
+    forward = TorchEngine.forward
+
+    def broken(*given: Any) -> Any:
+        logits_BT, pooled_BD = forward(*given)
+        return logits_BT * np.nan, pooled_BD
+
+    monkeypatch.setattr(TorchEngine, "forward", broken)
+    scanned = Scanned(tmp_path, first.bundle)
+    scanned.corpus = first.corpus
+    assert scanned.scan() == 3
+    said = capsys.readouterr().out
+    assert "warning: no document could be scored, all with text failed: does the model work?" in said
+    (row,) = [line for line in said.splitlines() if line.startswith("scored")]
+    assert row.split() == ["scored", "(documents)", "0", ">=", "1", "failed", "all", "with", "text", "failed"]
+    assert scanned.run()["summary"]["finished"]
+    assert 'rtdscan_gate_passed{gate="scored"} 0.0' in (scanned.output / "metrics.prom").read_text()
+    assert (scanned.gate(), scanned.accept()) == (3, 3)
+    assert "failed its gates (scored)" in capsys.readouterr().err
+    assert scanned.accept("--force") == 0
 
 
 # rtdscan gate

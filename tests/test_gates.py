@@ -98,9 +98,18 @@ def test_a_gate_on_the_whole() -> None:
 
 
 def test_shares_of_nothing_are_not_judged() -> None:
-    assert verdicts({"mean_score": {"min": 0.5}}, tallied([None])) == [(None, None, "no data")]
+    assert verdicts({"mean_score": {"min": 0.5}}, Tally.zero()) == [(None, None, "no data")]
     assert verdicts({"failed_share": {"max": 0.5}}, tallied([None])) == [(None, 1.0, "failed")]
     assert verdicts({"documents": {"min": 1}}, Tally.zero()) == [(None, 0, "failed")]
+
+
+def test_a_run_of_which_nothing_could_be_scored_fails_without_a_gate() -> None:
+    nothing = [("scored", 0, "failed")]
+    for tally, expected in ((tallied([None]), nothing), (tallied([None, 0.1]), []), (Tally.zero(), [])):
+        assert [(v.gate, v.value, v.verdict) for v in judge({}, run(tally), None)] == expected
+    gates = {"rows": {"min": 1}, "failed_share": {"max": 0.5}}
+    assert [v.gate for v in judge(parse_gates(gates), run(tallied([None])), None)] == ["rows", "failed_share"]
+    assert [v.gate for v in judge(parse_gates({"rows": {"min": 1}}), run(tallied([None])), None)] == ["rows", "scored"]
 
 
 def test_a_gate_on_inputs_that_cannot_be_read() -> None:

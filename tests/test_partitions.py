@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ReportSettings
+from rtdscan.pipeline.finished.folder import read_finished
 from rtdscan.pipeline.report.collect import collect
-from rtdscan.pipeline.report.folder import read_finished
 from rtdscan.transforms import storage
 from rtdscan.transforms.partitions import add_partitions, partitions
 from rtdscan.transforms.units import plan_file, read_unit

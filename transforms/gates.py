@@ -5,7 +5,8 @@
       by_source: {metric: drop_share, max: 0.2, by: source}   # for each value of a column of the user's
       drift.psi_score: {max: 0.25}                        # against the accepted run
 
-A gate says no only where it has a number. Where it has none (no baseline, no documents) it says that, and passes.
+A gate says no only where it has a number. Where it has none (no baseline, no documents) it says that, and passes. One
+gate nobody needs to name: where documents were tried and all failed, the answer is no (NOTHING_SCORED).
 """
 
 import math
@@ -98,6 +99,9 @@ class Verdict:
     value: float | None
     verdict: Outcome
     note: str = ""
+
+
+NOTHING_SCORED = Verdict("scored", "documents", ">= 1", None, None, 0, "failed", "all with text failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,8 @@ def _parse(key: tuple[str, ...], name: str, bounds: Any) -> Gate:
 
 
 def judge(gates: Mapping[str, Gate], run: Run, baseline: Baseline | None) -> tuple[Verdict, ...]:
-    """The verdicts of all gates, in their order; of a gate `by` a column one for each value.
+    """The verdicts of all gates, in their order; of a gate `by` a column one for each value. NOTHING_SCORED comes last,
+    where it holds and no other says no.
 
     Args:
         gates: By name.
@@ -219,7 +224,9 @@ def judge(gates: Mapping[str, Gate], run: Run, baseline: Baseline | None) -> tup
     Raises:
         UserError: A gate is `by` a column by which the run was not counted.
     """
-    return tuple(verdict for name, gate in gates.items() for verdict in _judge(name, gate, run, baseline))
+    verdicts = tuple(verdict for name, gate in gates.items() for verdict in _judge(name, gate, run, baseline))
+    broken = run.tally.statuses.get("failed") and not run.tally.documents
+    return (*verdicts, NOTHING_SCORED) if broken and passed(verdicts) else verdicts
 
 
 def passed(verdicts: tuple[Verdict, ...]) -> bool:
