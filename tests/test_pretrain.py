@@ -623,6 +623,18 @@ def test_a_licence_column_that_is_no_text_ended_training(
     assert corpus.notes == (() if counted else (note.replace("list<item:", "list<element:"),))
 
 
+@pytest.mark.timeout(30)
+def test_a_panic_of_the_tokenizer_left_the_trainer_waiting(
+    corpus: Corpus, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        """As pyo3's: not an Exception."""
+
+    monkeypatch.setattr(Maker, "windows", MagicMock(side_effect=PanicException("index out of bounds")))
+    with pytest.raises(PanicException, match="out of bounds"):
+        next(iter(Feed(plan_of(corpus, config_of(tiny_bundle)))))
+
+
 def test_a_huge_document_is_cut_without_loss(tiny_bundle: Path) -> None:
     text = " ".join(sentences(6000))
     assert len(text) > 1 << 18

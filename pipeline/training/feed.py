@@ -153,9 +153,9 @@ class Feed:
 
     def _threaded(self) -> Iterator[tuple[Position, Iterable[Batch]]]:
         """Blocks in order, made by a thread; it hands over batches, None after a block's last, or what went wrong."""
-        ready: queue.Queue[Batch | Exception | None] = queue.Queue(AHEAD)
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
 
-        def put(item: Batch | Exception | None) -> None:
+        def put(item: Batch | BaseException | None) -> None:
             while not self._closed.is_set():
                 try:
                     return ready.put(item, timeout=0.2)
@@ -173,12 +173,12 @@ class Feed:
                     put(None)
                     if self._closed.is_set():
                         return
-            except Exception as error:  # raised where batches are taken
+            except BaseException as error:  # raised where batches are taken; a panic in Rust is no Exception
                 put(error)
 
         def taken() -> Iterator[Batch]:
             while (item := ready.get()) is not None:
-                if isinstance(item, Exception):
+                if isinstance(item, BaseException):
                     raise item
                 yield item
 
