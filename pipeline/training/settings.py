@@ -103,7 +103,9 @@ class OptimiserSettings(Section):
     kind: Literal["adamw", "electra"] = Field(
         "adamw", description="AdamW, or ELECTRA's: the same without bias correction (it wants a long warm-up)"
     )
-    lr: Positive = Field(5e-4, description="learning rate at the end of the warm-up")
+    lr: Positive = Field(
+        5e-4, description="learning rate before warm-up and decay, which are both multiplied with it as in ELECTRA"
+    )
     warmup: int = Field(500, ge=0, description="steps over which the learning rate rises from 0")
     final: Share = Field(0.02, description="share of the learning rate that is left at the end of the linear decay")
     beta1: float = Field(0.9, ge=0, lt=1, description="memory of the mean gradient")
