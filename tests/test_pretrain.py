@@ -19,7 +19,7 @@ from tiny import ENGLISH, SPECIAL, tiny_tokenizer
 from rtdscan.pipeline.options import describe
 from rtdscan.pipeline.training import checkpoint, objective, recorded
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus
-from rtdscan.pipeline.training.examples import Batch, Maker, Recipe, pick_positions, recipe_of, special_id
+from rtdscan.pipeline.training.examples import Batch, Maker, Recipe, padded, pick_positions, recipe_of, special_id
 from rtdscan.pipeline.training.feed import Feed, Plan, Position
 from rtdscan.pipeline.training.models import Networks, build, build_teacher
 from rtdscan.pipeline.training.objective import SUMS, Counts, Objective
@@ -524,6 +524,23 @@ def test_batches_keep_to_the_budget(corpus: Corpus, tiny_bundle: Path) -> None:
     assert max(batch.ids_BT.size for batch in batches) <= 256
     assert {batch.ids_BT.shape[1] % 8 for batch in batches} == {0}
     assert len(batches) > 5
+
+
+def test_what_damage_adds_to_the_budget_has_a_bound(tiny_bundle: Path) -> None:
+    """The option said that a batch never has more than the budget."""
+    config = config_of(
+        tiny_bundle, objective={"corrupted": 1.0}, corruption={"kinds": {"repeated": 1}, "clean": 0, "rate": (0.2, 0.3)}
+    )
+    maker, rng = maker_of(config), np.random.default_rng(0)
+    windows = maker.windows(sentences(60), rng)
+    batches = []
+    for rows in maker.arrange(windows, rng):
+        chosen = [windows[at] for at in rows.tolist()]
+        longest = 2 + max(len(window.ids) for window in chosen)
+        batches.append(maker.batch(chosen, seed=0, number=0))
+        assert len(chosen) * padded(longest, 8) <= 256
+        assert batches[-1].ids_BT.shape[1] <= padded(min(32, longest + longest // 4 + 8), 8)
+    assert max(batch.ids_BT.size for batch in batches) > 256
 
 
 def test_a_feed_resumes_exactly(corpus: Corpus, tiny_bundle: Path) -> None:

@@ -141,6 +141,9 @@ class Maker:
     def arrange(self, windows: Sequence[Window], rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """Which windows make which batch: about equal lengths together, as many as the budget holds, in random order.
 
+        The budget is for windows as they are; what damage adds is known only once a batch is made. On English prose
+        batches end up 8 % above it on average, those of full windows never: their width is the window.
+
         Returns:
             Numbers of windows, a batch each; every window is in exactly one.
         """

@@ -87,7 +87,11 @@ class FeedSettings(Section):
     """How the corpus becomes batches."""
 
     window: int = Field(128, ge=8, description="pieces of a window, [CLS] and [SEP] included")
-    batch_tokens: int = Field(4096, ge=64, description="pieces of a batch at most, padding included")
+    batch_tokens: int = Field(
+        4096,
+        ge=64,
+        description="pieces of a batch at most, with padding, before damage: that adds a tenth, more to short windows",
+    )
     pad_to: int = Field(8, ge=1, description="windows are padded to a multiple; 32 with `compile`, for few shapes")
     short: Share = Field(0.1, description="share of the documents cut into shorter windows, of one random length each")
     shuffle_mb: Positive = Field(8.0, description="megabytes of text that are shuffled together")
