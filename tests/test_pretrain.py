@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from tiny import ENGLISH, SPECIAL, tiny_tokenizer
 
 from rtdscan.pipeline.options import describe
-from rtdscan.pipeline.training import checkpoint, objective, recorded
+from rtdscan.pipeline.training import checkpoint, objective
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus
 from rtdscan.pipeline.training.examples import Batch, Maker, Recipe, padded, pick_positions, recipe_of, special_id
 from rtdscan.pipeline.training.feed import Feed, Plan, Position
 from rtdscan.pipeline.training.models import Networks, build, build_teacher
 from rtdscan.pipeline.training.objective import SUMS, Counts, Objective
 from rtdscan.pipeline.training.optimiser import Adam, decays, layer_of, learning_rate
-from rtdscan.pipeline.training.recorded import RecordedFeed, record
 from rtdscan.pipeline.training.settings import CHANGEABLE, OptimiserSettings, PretrainConfig, flat
 from rtdscan.pipeline.training.start import find_start
 from rtdscan.pipeline.training.vocabulary import train_vocabulary
@@ -465,11 +464,10 @@ def plan_of(corpus: Corpus, config: PretrainConfig, **changes: Any) -> Plan:
     return Plan(corpus.units, corpus.text, recipe, config.seed)
 
 
-def take(feed: Feed | RecordedFeed, count: int) -> list[tuple[Batch, Position]]:
+def take(feed: Feed, count: int) -> list[tuple[Batch, Position]]:
     stream = iter(feed)
     taken = [next(stream) for _ in range(count)]
-    if isinstance(feed, Feed):
-        feed.close()
+    feed.close()
     return taken
 
 
@@ -560,42 +558,6 @@ def test_processes_make_the_same_batches_as_a_thread(corpus: Corpus, tiny_bundle
     start = Position(0, 1, 1)
     a, b = take(Feed(plan, start=start), 12), take(Feed(plan, start=start, workers=2), 12)
     assert all(same(x, y) and at_x == at_y for (x, at_x), (y, at_y) in zip(a, b, strict=True))
-
-
-def test_recorded_batches_are_the_same(corpus: Corpus, tiny_bundle: Path, tmp_path: Path) -> None:
-    plan = plan_of(corpus, config_of(tiny_bundle))
-    count = record(tmp_path, plan, epochs=1)
-    live = take(Feed(plan), count)
-    assert count > 5
-    assert live[-1][1] == Position(1)
-    replayed = take(RecordedFeed(tmp_path, recipe=plan.recipe), count + 1)
-    assert all(same(x, y) and at_x == at_y for (x, at_x), (y, at_y) in zip(live, replayed, strict=False))
-    assert same(replayed[count][0], live[0][0])  # and from the beginning
-    resumed = take(RecordedFeed(tmp_path, recipe=plan.recipe, start=live[2][1]), 2)
-    assert same(resumed[0][0], live[3][0])
-    with pytest.raises(UserError, match="other feed, objective or corruption options"):
-        RecordedFeed(tmp_path, recipe=replace(plan.recipe, window=24))
-    with pytest.raises(UserError, match="holds no recorded batches"):
-        RecordedFeed(tmp_path / "x", recipe=plan.recipe)
-
-
-def test_a_recording_was_mixed_with_an_older_one_in_its_folder(
-    corpus: Corpus, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = plan_of(corpus, config_of(tiny_bundle), window=16)
-    after = plan_of(corpus, config_of(tiny_bundle))
-    record(tmp_path, before, epochs=2)
-    count = record(tmp_path, after, epochs=1)
-    assert after.blocks > 1
-    replayed = take(RecordedFeed(tmp_path, recipe=after.recipe), 2 * count)
-    assert all(same(x, y) for (x, _), (y, _) in zip(replayed[count:], replayed[:count], strict=True))
-    assert same(replayed[0][0], take(Feed(after), 1)[0][0])
-    # One that was cut off is not read, neither as itself nor as the one before.
-    monkeypatch.setattr(recorded, "save_file", MagicMock(side_effect=[None, MemoryError]))
-    with pytest.raises(MemoryError):
-        record(tmp_path, after)
-    with pytest.raises(UserError, match="holds no recorded batches"):
-        RecordedFeed(tmp_path, recipe=after.recipe)
 
 
 def test_a_corpus_without_text_ends_with_a_message(tmp_path: Path, tiny_bundle: Path) -> None:

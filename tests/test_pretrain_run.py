@@ -25,7 +25,7 @@ from rtdscan.pipeline.training import checkpoint, loop
 from rtdscan.pipeline.training import run as run_module
 from rtdscan.pipeline.training.models import load_generator
 from rtdscan.pipeline.training.recorder import CLOCK, Recorder, read_metrics, summarise
-from rtdscan.pipeline.training.run import Outcome, find_device, pretrain, record_batches
+from rtdscan.pipeline.training.run import Outcome, find_device, pretrain
 from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.embedding import EmbeddingMap
@@ -328,19 +328,6 @@ def test_low_rank_is_for_a_finished_discriminator(corpus: Path, finished: tuple[
 def test_the_generator_is_no_kind_of_damage_in_training(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"objective\.corrupted"):
         pretrain([str(corpus)], str(tmp_path / "model"), tiny_config(corruption={"kinds": {"generator": 1}}))
-
-
-def test_a_run_on_recorded_batches(corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
-    start, _ = finished
-    config = tiny_config(start=str(start), steps=8, feed={"recorded": str(tmp_path / "recorded")})
-    assert record_batches([str(corpus)], str(tmp_path / "recorded"), config) > 8
-    small = pq.read_table(corpus).slice(0, 2)
-    pq.write_table(small, tmp_path / "a.parquet")  # the run itself is given two documents only
-    pretrain([str(tmp_path / "a.parquet")], str(tmp_path / "replayed"), config)
-    pretrain([str(corpus)], str(tmp_path / "live"), tiny_config(start=str(start), steps=8))
-    assert_same_result(tmp_path / "replayed", tmp_path / "live")
-    with pytest.raises(UserError, match="scratch has no vocabulary"):
-        record_batches([str(corpus)], str(tmp_path / "x"), tiny_config())
 
 
 def test_from_scratch_with_the_vocabulary_and_embeddings_of_a_model(

@@ -5,7 +5,6 @@ vocabulary    a WordPiece vocabulary from the corpus
 corpus        which files, which rows; texts of a unit
 examples      texts -> windows -> batches of arrays, with noise and masks
 feed          the endless, seeded stream of batches; made ahead, resumed exactly
-recorded      the same stream from files, for a machine that has neither corpus nor cores
 start         where weights come from: nothing, an ELECTRA model, a BERT-shaped encoder
 models        generator and discriminator, tied; the frozen teacher
 objective     what is learned: the losses of a batch

@@ -31,8 +31,7 @@ def training_facts(
     recipe = config.model_dump(mode="json", exclude_defaults=True)
     for key in ("start", "average"):
         recipe.pop(key, None)
-    paths = (("objective", "teacher"), ("generator", "model"), ("vocabulary", "model"), ("feed", "recorded"))
-    for section, key in paths:
+    for section, key in (("objective", "teacher"), ("generator", "model"), ("vocabulary", "model")):
         if key in recipe.get(section, {}):
             recipe[section][key] = Path(str(recipe[section][key])).name
     return {

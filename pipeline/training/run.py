@@ -10,8 +10,8 @@ MODEL/…                 the bundle; bundle.json is written last
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from tokenizers import Tokenizer
 from rtdscan.pipeline.training import checkpoint
 from rtdscan.pipeline.training.corpus import Corpus, open_corpus, sample_texts
 from rtdscan.pipeline.training.embedding import TEXT_MB, check_map, fit_map
-from rtdscan.pipeline.training.examples import Batch, recipe_of, special_id
+from rtdscan.pipeline.training.examples import recipe_of, special_id
 from rtdscan.pipeline.training.export import export, training_facts
-from rtdscan.pipeline.training.feed import UNITS_PER_BLOCK, Feed, Plan, Position
+from rtdscan.pipeline.training.feed import UNITS_PER_BLOCK, Feed, Plan
 from rtdscan.pipeline.training.loop import Run, State, restore, train
 from rtdscan.pipeline.training.models import build, build_teacher
 from rtdscan.pipeline.training.objective import Objective
 from rtdscan.pipeline.training.optimiser import Adam
-from rtdscan.pipeline.training.recorded import RecordedFeed, record
 from rtdscan.pipeline.training.recorder import CLOCK, EVENTS, METRICS, Recorder, draw_curves, read_metrics
 from rtdscan.pipeline.training.settings import CHANGEABLE, PretrainConfig, flat
 from rtdscan.pipeline.training.start import Start, find_start
@@ -57,7 +56,7 @@ class Outcome:
         finished_before: There was nothing left to do.
         resumed_from: Step of the checkpoint that was taken up; 0: from the beginning.
         steps, pieces, seconds: Of the whole run.
-        epochs: How often the corpus was read; None: not known (finished before, or recorded batches).
+        epochs: How often the corpus was read; None: not known (finished before).
         last: The last line of metrics.
         notes: What a user should know; a sentence each.
     """
@@ -166,8 +165,9 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
             if network is not None:
                 getattr(network, "electra", network).compile(dynamic=False)
     plan = Plan(corpus.units, corpus.text, recipe_of(config, tokenizer), config.seed)
-    with closing(run.recorder), _feed(plan, config, run.state.position) as batches:
-        train(run, batches)
+    feed = Feed(plan, start=run.state.position, workers=config.feed.workers)
+    with closing(run.recorder), closing(feed):
+        train(run, iter(feed))
     lines = read_metrics(folder)
     last = lines[-1] if lines else {}
     facts = training_facts(config, corpus, start, pieces=run.state.pieces, seconds=run.state.seconds, last=last)
@@ -175,8 +175,8 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         notes.append(
             "no picture of the curves: matplotlib is not installed (extra `train`), or there are too few lines"
         )
-    epochs = None if config.feed.recorded is not None else plan.epochs(run.state.position)
-    if epochs is not None and epochs > MANY_EPOCHS:
+    epochs = plan.epochs(run.state.position)
+    if epochs > MANY_EPOCHS:
         notes.append(f"the corpus was read {epochs:,.1f} times: too small for so many steps; give more text")
     found = None
     if teacher is not None and config.export.embedding_windows:
@@ -185,31 +185,6 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
     export(folder, networks, tokenizer, config, facts=facts, embedding_map=found)
     _clean_up(folder)
     return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, epochs, last, tuple(notes))
-
-
-def record_batches(inputs: Sequence[str], folder: str, config: PretrainConfig, *, epochs: int = 1) -> int:
-    """Write the batches of whole epochs for `feed.recorded`; the start has to bring a vocabulary.
-
-    Args:
-        inputs: INPUT, as of the run; the run itself can then be given any part of it.
-        folder: Where to.
-        config: The run's options.
-        epochs: How many; each has its own order and damage.
-
-    Returns:
-        How many batches there are.
-    """
-    corpus = open_corpus(
-        inputs,
-        text=config.input.text,
-        licence=config.input.license,
-        unit_mb=config.feed.shuffle_mb / UNITS_PER_BLOCK,
-    )
-    tokenizer = _given_tokenizer(config, find_start(config.start, shape=config.shape))
-    if tokenizer is None:
-        raise UserError("start: scratch has no vocabulary to record batches with; give one in vocabulary.model")
-    plan = Plan(corpus.units, corpus.text, recipe_of(config, tokenizer), config.seed)
-    return record(Path(folder), plan, epochs=epochs)
 
 
 def find_device(wanted: str) -> torch.device:
@@ -228,18 +203,6 @@ def find_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if has_bfloat16() else "float32"
-
-
-@contextmanager
-def _feed(plan: Plan, config: PretrainConfig, position: Position) -> Iterator[Iterator[tuple[Batch, Position]]]:
-    if config.feed.recorded is not None:
-        yield iter(RecordedFeed(Path(config.feed.recorded), recipe=plan.recipe, start=position))
-        return
-    feed = Feed(plan, start=position, workers=config.feed.workers)
-    try:
-        yield iter(feed)
-    finally:
-        feed.close()
 
 
 def _check_folder(folder: Path, config: PretrainConfig) -> None:
@@ -307,20 +270,16 @@ def _finished(folder: Path) -> Outcome:
 
 
 def _tokenizer(folder: Path, corpus: Corpus, config: PretrainConfig, start: Start) -> Tokenizer:
-    given = _given_tokenizer(config, start)
+    """The start's; from scratch that of `vocabulary.model`, or else one that is trained on the corpus."""
+    chosen = config.vocabulary
+    given = start.tokenizer
+    if given is None and chosen.model is not None:
+        given = find_start(chosen.model, shape=config.shape).tokenizer
     if given is not None:
         return given
     path = folder / VOCABULARY
     if not path.is_file():
-        chosen = config.vocabulary
         texts = sample_texts(corpus, megabytes=chosen.mb, seed=config.seed)
         made = train_vocabulary(texts, size=chosen.size, lower_case=chosen.lower_case, alphabet=chosen.alphabet)
         storage.put_bytes(str(path), made.to_str(pretty=True).encode())
     return Tokenizer.from_file(str(path))
-
-
-def _given_tokenizer(config: PretrainConfig, start: Start) -> Tokenizer | None:
-    """The start's; from scratch that of `vocabulary.model`; None: one has to be trained."""
-    if start.tokenizer is not None or config.vocabulary.model is None:
-        return start.tokenizer
-    return find_start(config.vocabulary.model, shape=config.shape).tokenizer

@@ -98,7 +98,6 @@ class FeedSettings(Section):
     workers: int = Field(
         0, ge=0, description="processes that make batches ahead; 0: a thread. Never changes the batches"
     )
-    recorded: str | None = Field(None, description="folder with batches made before; INPUT is then only looked at")
 
 
 class OptimiserSettings(Section):
