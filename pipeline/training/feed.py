@@ -40,6 +40,10 @@ class Position:
     batch: int = 0
 
 
+Made = tuple[Batch, Position]
+"""A batch, and the position of the one after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that a block follows from; picklable.
@@ -65,6 +69,11 @@ class Plan:
         """How often the corpus was read where the feed stands at `position`; a block that was begun does not count."""
         return position.epoch + position.block / self.blocks
 
+    def after(self, at: Position) -> Position:
+        """The beginning of the block after that of `at`."""
+        last = at.block + 1 >= self.blocks
+        return Position(at.epoch + 1) if last else Position(at.epoch, at.block + 1)
+
     def block_units(self, epoch: int, block: int) -> list[WorkUnit]:
         """The units of a block; each is in one block of each epoch."""
         order = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.units))
@@ -72,19 +81,21 @@ class Plan:
         return [self.units[at] for at in chosen.tolist()]
 
 
-def block_batches(plan: Plan, maker: Maker, start: Position) -> Iterator[Batch]:
-    """The batches of a block from `start.batch` on."""
+def block_batches(plan: Plan, maker: Maker, start: Position) -> Iterator[Made]:
+    """The batches of a block from `start.batch` on, each with the position of the one after it."""
     rng = np.random.default_rng((plan.seed, 2, start.epoch, start.block))
     texts = [text for unit in plan.block_units(start.epoch, start.block) for text in read_texts(unit, text=plan.text)]
     windows = maker.windows(texts, rng)
+    batches = maker.arrange(windows, rng)
     first = (start.epoch << 56) + (start.block << 28)
-    for number, rows in enumerate(maker.arrange(windows, rng)):
-        if number >= start.batch:
-            yield maker.batch([windows[at] for at in rows.tolist()], seed=plan.seed, number=first + number)
+    for number in range(start.batch, len(batches)):
+        batch = maker.batch([windows[at] for at in batches[number].tolist()], seed=plan.seed, number=first + number)
+        following = Position(start.epoch, start.block, number + 1)
+        yield batch, following if number + 1 < len(batches) else plan.after(start)
 
 
 class Feed:
-    """Iterate over (batch, position of the one after it), once. Close it when done.
+    """Iterate over Made, once. Close it when done.
 
     Args:
         plan: What to make.
@@ -101,27 +112,14 @@ class Feed:
         self._closed = threading.Event()
         self._pool: ProcessPoolExecutor | None = None
 
-    def __iter__(self) -> Iterator[tuple[Batch, Position]]:
+    def __iter__(self) -> Iterator[Made]:
         """From `start` on, without end.
 
         Raises:
             UserError: A whole epoch holds no text.
             RtdscanError: A process of the feed died.
         """
-        empty = 0
-        for at, batches in self._blocks() if self._workers else self._threaded():
-            number = at.batch
-            before = None
-            for batch in batches:
-                if before is not None:
-                    number += 1
-                    yield before, Position(at.epoch, at.block, number)
-                before = batch
-            empty = empty + 1 if before is None and at.batch == 0 else 0
-            if before is not None:
-                yield before, self._after(at)
-            if empty > self._plan.blocks:
-                raise UserError(f"the corpus has no text in column {self._plan.text}; nothing to train on")
+        return self._joined(self._by_processes()) if self._workers else self._by_thread()
 
     def close(self) -> None:
         """Stop making batches."""
@@ -129,33 +127,43 @@ class Feed:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _blocks(self) -> Iterator[tuple[Position, Iterable[Batch]]]:
-        """Blocks in order, made by processes."""
+    def _joined(self, blocks: Iterable[Iterable[Made]]) -> Iterator[Made]:
+        """Block after block, while some of them have text."""
+        empty = 0
+        for block in blocks:
+            empty += 1
+            for made in block:
+                empty = 0
+                yield made
+            if empty > self._plan.blocks:
+                raise UserError(f"the corpus has no text in column {self._plan.text}; nothing to train on")
+
+    def _by_processes(self) -> Iterator[list[Made]]:
+        """Blocks in order, made ahead by processes."""
         self._pool = ProcessPoolExecutor(
             self._workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin_worker,
             initargs=(self._plan, os.getpid()),
         )
-        pending: deque[tuple[Position, Future[list[Batch]]]] = deque()
+        pending: deque[Future[list[Made]]] = deque()
         for at in self._starts():
-            pending.append((at, self._pool.submit(_work, at)))
+            pending.append(self._pool.submit(_work, at))
             if len(pending) <= self._workers:
                 continue
-            first, future = pending.popleft()
             try:
-                yield first, future.result()
+                yield pending.popleft().result()
             except BrokenProcessPool as error:
                 raise RtdscanError(
                     "a process that makes batches died (out of memory?); run again to resume, with fewer feed.workers "
                     "or a smaller feed.shuffle_mb"
                 ) from error
 
-    def _threaded(self) -> Iterator[tuple[Position, Iterable[Batch]]]:
-        """Blocks in order, made by a thread; it hands over batches, None after a block's last, or what went wrong."""
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
+    def _by_thread(self) -> Iterator[Made]:
+        """Batches in order, made ahead by a thread; it hands over what went wrong, too."""
+        ready: queue.Queue[Made | BaseException] = queue.Queue(AHEAD)
 
-        def put(item: Batch | BaseException | None) -> None:
+        def put(item: Made | BaseException) -> None:
             while not self._closed.is_set():
                 try:
                     return ready.put(item, timeout=0.2)
@@ -165,36 +173,23 @@ class Feed:
         def work() -> None:
             try:
                 maker = Maker(self._plan.recipe)
-                for at in self._starts():
-                    for batch in block_batches(self._plan, maker, at):
-                        put(batch)
-                        if self._closed.is_set():
-                            return
-                    put(None)
+                for made in self._joined(block_batches(self._plan, maker, at) for at in self._starts()):
+                    put(made)
                     if self._closed.is_set():
                         return
             except BaseException as error:  # raised where batches are taken; a panic in Rust is no Exception
                 put(error)
 
-        def taken() -> Iterator[Batch]:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-
         threading.Thread(target=work, name="feed", daemon=True).start()
-        for at in self._starts():
-            yield at, taken()
+        while not isinstance(item := ready.get(), BaseException):
+            yield item
+        raise item
 
     def _starts(self) -> Iterator[Position]:
         at = self._start
         while True:
             yield at
-            at = self._after(at)
-
-    def _after(self, at: Position) -> Position:
-        last = at.block + 1 >= self._plan.blocks
-        return Position(at.epoch + 1) if last else Position(at.epoch, at.block + 1)
+            at = self._plan.after(at)
 
 
 _worker: tuple[Plan, Maker] | None = None
@@ -208,12 +203,12 @@ def _begin_worker(plan: Plan, parent: int) -> None:
     _worker = (plan, Maker(plan.recipe))
 
 
-def _work(at: Position) -> list[Batch]:
+def _work(at: Position) -> list[Made]:
     assert _worker is not None
     return list(block_batches(*_worker, at))
 
 
-def batches_of(feed: Iterator[tuple[Batch, Position]], count: int) -> tuple[Sequence[Batch], Position]:
+def batches_of(feed: Iterator[Made], count: int) -> tuple[Sequence[Batch], Position]:
     """The next batches of a step, and where the feed stands then."""
     taken = [next(feed) for _ in range(count)]
     return [batch for batch, _ in taken], taken[-1][1]

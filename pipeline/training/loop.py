@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rtdscan.pipeline.training import checkpoint
-from rtdscan.pipeline.training.examples import Batch
-from rtdscan.pipeline.training.feed import Position, batches_of
+from rtdscan.pipeline.training.feed import Made, Position, batches_of
 from rtdscan.pipeline.training.models import Networks
 from rtdscan.pipeline.training.objective import SUMS, Counts, Objective
 from rtdscan.pipeline.training.optimiser import Adam, learning_rate
@@ -68,7 +67,7 @@ class Run:
     state: State
 
 
-def train(run: Run, feed: Iterator[tuple[Batch, Position]]) -> None:
+def train(run: Run, feed: Iterator[Made]) -> None:
     """Go on to the last step.
 
     Raises:
@@ -130,7 +129,7 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     checkpoint.restore_random(content)
 
 
-def _step(run: Run, feed: Iterator[tuple[Batch, Position]]) -> None:
+def _step(run: Run, feed: Iterator[Made]) -> None:
     config, state = run.config, run.state
     batches, position = batches_of(feed, config.accumulate)
     counts = Counts.of(batches)
