@@ -1,12 +1,10 @@
 """All of a run's state, written whole or not at all: a folder made aside, flushed to the disk and renamed."""
 
 import os
-import random
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 STATE = "state.pt"
@@ -67,23 +65,15 @@ def load_newest(folder: Path, *, map_location: str = "cpu") -> tuple[dict[str, A
 
 
 def restore_random(state: dict[str, Any]) -> None:
-    """Set all generators to where they stood when `state` was saved."""
+    """Set torch's generators to where they stood when `state` was saved; training draws from no others that go on."""
     saved = state["random"]
-    version, numbers, gauss = saved["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, at, has_gauss, cached = saved["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), at, has_gauss, cached))
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] and torch.cuda.is_available() and len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(saved["cuda"])
 
 
 def _random_state() -> dict[str, Any]:
-    version, numbers, gauss = random.getstate()
-    name, keys, at, has_gauss, cached = np.random.get_state()
     return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [str(name), [int(key) for key in keys], int(at), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
