@@ -84,34 +84,32 @@ class Objective:
         Returns:
             The loss, to be differentiated (already a share of the step's), and the batch's SUMS, detached.
         """
-        sums: dict[str, Tensor] = {}
-        ids_BT, labels_BT = _tensor(batch.ids_BT, device), _tensor(batch.labels_BT, device)
+        chosen = self._settings
+        sums = dict.fromkeys(SUMS, torch.zeros((), device=device))
+        ids_BT, labels_BT = _tensor(batch.ids_BT, device).long(), _tensor(batch.labels_BT, device)
         lengths_B = _tensor(batch.lengths_B, device)
         attend_BT = (torch.arange(ids_BT.shape[1], device=device) < lengths_B[:, None]).long()
-        loss = torch.zeros((), device=device)
         if len(batch.picks_GN):
-            loss, ids_BT, labels_BT = self._generate(batch, ids_BT, labels_BT, attend_BT, counts, sums)
-        if self._settings.discriminator:
-            loss = loss + self._discriminate(batch, ids_BT, labels_BT, attend_BT, counts, sums)
-        sums["loss"] = loss.detach()
-        sums["pieces"] = lengths_B.sum()
-        zero = torch.zeros((), device=device)
-        return loss, torch.stack([sums.get(name, zero).double() for name in SUMS])
+            ids_BT, labels_BT, generated = self._generate(batch, ids_BT, labels_BT, attend_BT)
+            sums |= generated
+        if chosen.discriminator:
+            sums |= self._discriminate(batch, ids_BT, labels_BT, attend_BT)
+        loss: Tensor = (
+            (0.0 if self._networks.frozen else chosen.mlm) * sums["mlm"] / max(counts.picked, 1)
+            + chosen.discriminator * (sums["noise"] + sums["gen"]) / max(counts.labelled, 1)
+            + chosen.distil * sums["distil"] / max(counts.taught, 1)
+        )
+        sums |= {"loss": loss, "pieces": lengths_B.sum()}
+        return loss, torch.stack([sums[name].detach().double() for name in SUMS])
 
     def _generate(
-        self,
-        batch: Batch,
-        ids_BT: Tensor,
-        labels_BT: Tensor,
-        attend_BT: Tensor,
-        counts: Counts,
-        sums: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask, predict, sample, replace. Returns the loss, pieces and labels with the samples in."""
+        self, batch: Batch, ids_BT: Tensor, labels_BT: Tensor, attend_BT: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Mask, predict, sample, replace. Returns pieces and labels with the samples in, and SUMS of it."""
         device, noisy = ids_BT.device, batch.noisy
         picks_GN = _tensor(batch.picks_GN, device).long()
         picked_GN, hidden_GN = _tensor(batch.picked_GN, device), _tensor(batch.hidden_GN, device)
-        clean_GT, attend_GT = ids_BT[noisy:].long(), attend_BT[noisy:]
+        clean_GT, attend_GT = ids_BT[noisy:], attend_BT[noisy:]
         wanted_GN = clean_GT.gather(1, picks_GN)
         seen_GT = _put(clean_GT, picks_GN, torch.full_like(wanted_GN, self._mask), hidden_GN)
         generator: Any = self._networks.generator
@@ -121,50 +119,38 @@ class Objective:
             predicted = generator.generator_predictions(hidden_GTD.gather(1, index_GND))
             logits_GNV = generator.generator_lm_head(predicted).float()
             mlm_GN = F.cross_entropy(logits_GNV.flatten(0, 1), wanted_GN.flatten(), reduction="none").view_as(wanted_GN)
-            mlm = (mlm_GN * picked_GN).sum()
-        sampled_GN = sample(logits_GNV.detach())
-        made_GT = _put(clean_GT, picks_GN, sampled_GN, picked_GN)
-        sums["mlm"], sums["mlm_n"] = mlm.detach(), picked_GN.sum()
-        sums["mlm_hidden"] = hidden_GN.sum()
-        sums["mlm_right"] = ((logits_GNV.detach().argmax(-1) == wanted_GN) & hidden_GN).sum()
+        made_GT = _put(clean_GT, picks_GN, sample(logits_GNV.detach()), picked_GN)
         labels_GT = torch.where(labels_BT[noisy:] < 0, labels_BT[noisy:], (made_GT != clean_GT).to(labels_BT.dtype))
-        ids = torch.cat([ids_BT[:noisy].long(), made_GT])
-        labels = torch.cat([labels_BT[:noisy], labels_GT])
-        weight = 0.0 if self._networks.frozen else self._settings.mlm
-        return weight * mlm / max(counts.picked, 1), ids, labels
+        sums = {
+            "mlm": (mlm_GN * picked_GN).sum(),
+            "mlm_n": picked_GN.sum(),
+            "mlm_hidden": hidden_GN.sum(),
+            "mlm_right": ((logits_GNV.argmax(-1) == wanted_GN) & hidden_GN).sum(),
+        }
+        return torch.cat([ids_BT[:noisy], made_GT]), torch.cat([labels_BT[:noisy], labels_GT]), sums
 
-    def _discriminate(
-        self,
-        batch: Batch,
-        ids_BT: Tensor,
-        labels_BT: Tensor,
-        attend_BT: Tensor,
-        counts: Counts,
-        sums: dict[str, Tensor],
-    ) -> Tensor:
+    def _discriminate(self, batch: Batch, ids_BT: Tensor, labels_BT: Tensor, attend_BT: Tensor) -> dict[str, Tensor]:
+        """Tell what belongs, and how far the embeddings are from the teacher's. Returns SUMS of it."""
         network: Any = self._networks.discriminator
         taught = self._teacher is not None and len(batch.taught_R) > 0
         inner = taught and self._layer != -1
-        out = network.electra(input_ids=ids_BT.long(), attention_mask=attend_BT, output_hidden_states=inner)
+        out = network.electra(input_ids=ids_BT, attention_mask=attend_BT, output_hidden_states=inner)
         logits_BT = network.discriminator_predictions(out.last_hidden_state).float()
         counted_BT = labels_BT >= 0
         bce_BT = F.binary_cross_entropy_with_logits(logits_BT, labels_BT.clamp(min=0).float(), reduction="none")
-        bce_BT = bce_BT * counted_BT
+        wrong_BT, flagged_BT = labels_BT == 1, (logits_BT > 0) & counted_BT
+        sums = {}
         for kind, rows in (("noise", slice(0, batch.noisy)), ("gen", slice(batch.noisy, None))):
-            wrong_BT, flagged_BT = labels_BT[rows] == 1, (logits_BT[rows].detach() > 0) & counted_BT[rows]
-            sums[kind] = bce_BT[rows].detach().sum()
+            sums[kind] = (bce_BT[rows] * counted_BT[rows]).sum()
             sums[f"{kind}_n"] = counted_BT[rows].sum()
-            sums[f"{kind}_replaced"] = wrong_BT.sum()
-            sums[f"{kind}_flagged"] = flagged_BT.sum()
-            sums[f"{kind}_found"] = (flagged_BT & wrong_BT).sum()
-        loss = self._settings.discriminator * bce_BT.sum() / max(counts.labelled, 1)
+            sums[f"{kind}_replaced"] = wrong_BT[rows].sum()
+            sums[f"{kind}_flagged"] = flagged_BT[rows].sum()
+            sums[f"{kind}_found"] = (flagged_BT & wrong_BT)[rows].sum()
         if taught:
             hidden_BTD = out.hidden_states[self._layer] if inner else out.last_hidden_state
-            distance = self._distance(batch, hidden_BTD, counted_BT)
-            sums["distil"], sums["distil_n"] = distance.detach(), torch.tensor(float(len(batch.taught_R)))
-            sums["distil_n"] = sums["distil_n"].to(distance.device)
-            loss = loss + self._settings.distil * distance / max(counts.taught, 1)
-        return loss
+            sums["distil"] = self._distance(batch, hidden_BTD, counted_BT)
+            sums["distil_n"] = torch.tensor(len(batch.taught_R), device=hidden_BTD.device)
+        return sums
 
     def _distance(self, batch: Batch, hidden_BTD: Tensor, counted_BT: Tensor) -> Tensor:
         """Sum over R windows of how far the embedding of the damaged window is from the teacher's of the clean one."""
