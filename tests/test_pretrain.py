@@ -245,12 +245,12 @@ def test_a_bert_becomes_a_discriminator_with_the_same_hidden_states(tmp_path: Pa
 def test_weights_of_several_models_are_averaged(tiny_bundle: Path, tmp_path: Path) -> None:
     from tiny import make_tiny_bundle
 
-    other = make_tiny_bundle(tmp_path / "other", seed=1)
+    others = [make_tiny_bundle(tmp_path / f"other{seed}", seed=seed) for seed in (1, 2)]
     shape = PretrainConfig().shape
     name = "electra.encoder.layer.0.output.dense.weight"
-    a, b = (find_start(str(path), shape=shape).weights[name] for path in (tiny_bundle, other))
-    mean = find_start(str(tiny_bundle), shape=shape, average=(str(other),)).weights[name]
-    torch.testing.assert_close(mean, (a + b) / 2)
+    a, b, c = (find_start(str(path), shape=shape).weights[name] for path in (tiny_bundle, *others))
+    mean = find_start(str(tiny_bundle), shape=shape, average=tuple(map(str, others))).weights[name]
+    torch.testing.assert_close(mean, (a + b + c) / 3)
     wider = make_tiny_bundle(tmp_path / "wider", intermediate_size=128)
     with pytest.raises(UserError, match="another shape"):
         find_start(str(tiny_bundle), shape=shape, average=(str(wider),))

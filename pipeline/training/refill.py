@@ -74,6 +74,7 @@ class Refill:
     def _one(self, text: str, rng: np.random.Generator) -> list[Replacement]:
         found = self.tokenizer.encode(text, add_special_tokens=False)
         ids_N, special = np.array(found.ids, np.int64), self.bundle.special
+        offsets = found.offsets  # made anew each time one asks
         picked_N = (rng.random(len(ids_N)) < HIDDEN) & (ids_N != special.unk)
         shown_N = np.where(picked_N & (rng.random(len(ids_N)) < AS_MASK), special.mask, ids_N)
         room = min(self.bundle.card.window, self.bundle.config.positions) - 2
@@ -88,7 +89,7 @@ class Refill:
             gumbel_PV = -np.log(-np.log(rng.random(logits_PV.shape).clip(1e-12, 1 - 1e-12)))
             drawn_P = np.where(same_PV & self.word_V, logits_PV + gumbel_PV, -np.inf).argmax(1)
             for at, id_ in zip((start + picks_P).tolist(), drawn_P.tolist(), strict=True):
-                low, high = found.offsets[at]
+                low, high = offsets[at]
                 if id_ != ids_N[at] and low >= end:
                     end = high
                     piece = (self.tokenizer.id_to_token(id_) or "").removeprefix("##")
