@@ -163,7 +163,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=40)
     config = tiny_config(
         steps=135, log_every=27, dropout=0.0, optimiser={"lr": 0.005, "warmup": 10}, precision="float32",
-        corruption={"kinds": {"letters": 1}},
+        corruption={"kinds": {"letters": 1}}, shape={"layers": 1}, checkpoint={"every": 135},
     )  # fmt: skip
     pretrain([str(tmp_path / "a.parquet")], str(tmp_path / "model"), config)
     lines = read_metrics(tmp_path / "model")
@@ -356,7 +356,7 @@ def test_chinese_from_scratch(tmp_path: Path) -> None:
     words = list(dict.fromkeys(CHINESE))[:60]
     path = write_corpus(tmp_path / "zh.parquet", words, between="", end="。")
     shipped = load_config(PretrainConfig, files=[CONFIGS / "pretrain-chinese.yaml"])
-    config = tiny_config(steps=80, corruption=shipped.corruption.model_dump(), optimiser={"lr": 0.005})
+    config = tiny_config(log_every=6, corruption=shipped.corruption.model_dump(), optimiser={"lr": 0.005})
     pretrain([str(path)], str(tmp_path / "model"), config)
     lines = read_metrics(tmp_path / "model")
     assert lines[-1]["loss"] < lines[0]["loss"]
