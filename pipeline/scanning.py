@@ -31,7 +31,6 @@ from rtdscan.pipeline.report.writing import check_by, refresh_report
 from rtdscan.pipeline.summary import WORST_SHOWN, Summary, bad_line, precision_note, prometheus_text, warnings_of
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.bundle import Bundle, load_bundle
-from rtdscan.transforms.columns import get_column
 from rtdscan.transforms.engines import device_of
 from rtdscan.transforms.gates import Run
 from rtdscan.transforms.generator import generator_digest
@@ -120,13 +119,12 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
     device = device_of(settings.engine, settings.device) if config.runner in LOCAL else None
     plan = plan_input(inputs, config)
     where = storage.printable(plan.files[0].path)
-    columns = [get_column(plan.schema, name, where=where) for name in config.output.columns]
     check_by(config.report.by, with_partitions(plan.schema, plan.files[0].relative), text=plan.text, where=where)
     attribute_schema(
         settings.output,
         dims=1,
-        id_type=get_column(plan.schema, config.input.id, where=where).type if config.input.id else None,
-        carried=tuple(pa.field(column.name, column.type) for column in columns),
+        id_type=plan.types[config.input.id] if config.input.id else None,
+        carried=tuple(pa.field(name, plan.types[name]) for name in config.output.columns),
     )
     job = Job(
         output=output,
@@ -137,6 +135,7 @@ def prepare(inputs: Sequence[str], output: str, config: ScanConfig, *, beam_args
         bundle_digest=bundle.digest,
         ranges=ranges_for(settings, bundle),
         by=config.counted,
+        absent=plan.absent,
         generator=generator_digest(bundle) if settings.suggest.reads else None,
     )
     workers = default_workers() if config.workers == "auto" else config.workers

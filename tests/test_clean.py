@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from corpora import Ran, options, run_here, write_corpus
+from corpora import Ran, attributes, options, run_here, write_corpus
 from test_cleaning_rows import odd_table
 from workers import make_unit
 
@@ -321,6 +321,20 @@ def test_warnings_of_the_scan_are_repeated_and_an_empty_corpus_is_one(
     assert record["summary"]["warnings"][0] == "the model is not calibrated"
 
 
+def test_kept_rows_without_a_score_are_told(own: Case, clean: Clean, tiny_bundle: Path) -> None:
+    """Null and empty rows were kept without a word: their decision is `review`, and `keep` has that."""
+    ran = clean(own.output, own.cleaned, "--json")
+    rows = attributes(own.output)
+    assert ran.json["unscored"] == {status: rows["status"].to_pylist().count(status) for status in ("empty", "null")}
+    assert ran.json["kept"] >= sum(ran.json["unscored"].values()) > 0
+    assert "thresholds.not_ok=drop" in clean(own.output, own.cleaned).err
+    assert clean(own.output, own.cleaned, "keep=[keep]", "--json").json["unscored"] == {}
+    assert clean(own.output, own.cleaned, "--keep", "score < 2", "--json").json["unscored"] == {}
+    assert main(["scan", str(own.corpus), str(own.output), *options(tiny_bundle, "thresholds.not_ok=drop")]) == 0
+    ran = clean(own.output, own.cleaned, "--json")
+    assert (ran.json["unscored"], ran.json["kept"]) == ({}, 82 - ran.json["rejected"])
+
+
 def test_a_second_run_does_only_what_is_not_current(own: Case, clean: Clean, tiny_bundle: Path) -> None:
     first = clean(own.output, own.cleaned, "personal.kinds=[email]", "--json").json
     before = files_of(own.cleaned)
@@ -365,14 +379,14 @@ def test_a_scan_of_part_of_the_corpus_says_so(tmp_path: Path, tiny_bundle: Path,
 
 def test_a_file_that_was_mended_since_the_scan_is_told(own: Case, clean: Clean, tiny_bundle: Path) -> None:
     """It was left out for a reason that was no longer true."""
-    corpus, sets = own.corpus, options(tiny_bundle, "on_bad_file=quarantine", "tally.by=[source]")
+    corpus, sets = own.corpus, options(tiny_bundle, "on_bad_file=quarantine")
     whole = pq.read_table(corpus / "a.parquet")
     (corpus / "torn.parquet").write_bytes(b"PAR1 but no more")
-    pq.write_table(whole.drop(["source"]), corpus / "narrow.parquet")
+    pq.write_table(whole.drop(["key"]), corpus / "narrow.parquet")
     assert main(["scan", str(corpus), str(own.output), *sets]) == 0
     ran = clean(own.output, own.cleaned, "--json")
     assert (ran.status, len(ran.json["left_out"])) == (0, 2)
-    pq.write_table(whole.drop(["source"]), corpus / "torn.parquet")  # as bad, for another reason
+    pq.write_table(whole.drop(["key"]), corpus / "torn.parquet")  # as bad, for another reason
     assert clean(own.output, own.cleaned).status == 0
     pq.write_table(whole, corpus / "torn.parquet")
     ran = clean(own.output, own.cleaned)

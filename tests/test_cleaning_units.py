@@ -19,10 +19,11 @@ from rtdscan.transforms.cleaning.files import read_clean_stamp, read_rows
 from rtdscan.transforms.cleaning.job import CleanJob, changes_path, kept_path, rejected_path
 from rtdscan.transforms.cleaning.rows import REASON, clean_table
 from rtdscan.transforms.cleaning.settings import CleanSettings
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.records import Fingerprint, InputFile, ScoredBatch, WorkUnit
 from rtdscan.transforms.shards import write_shard
 from rtdscan.transforms.tally import Tally
-from rtdscan.transforms.units import FileProblem, content_digest, plan_file, read_footer, read_unit
+from rtdscan.transforms.units import FileProblem, content_digest, read_footer, read_unit
 
 
 def make(folder: Path, decisions: list[str], groups: list[int], cuts: list[int]) -> tuple[list[WorkUnit], pa.Table]:
@@ -166,7 +167,7 @@ def test_null_among_lists_of_fixed_size_could_not_be_read(tmp_path: Path) -> Non
     )
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1100)
     (entry,) = storage.expand(str(tmp_path))
-    for unit in plan_file(entry, text="text", text_mb=0.01)[1]:
+    for unit in cut_file(entry, text="text", text_mb=0.01)[1]:
         mine = table.slice(unit.first_row, unit.rows)
         found = read_rows(unit, text="text", digest=content_digest(mine))
         assert found.schema.equals(read_footer(entry.path).schema, check_metadata=True)

@@ -17,8 +17,9 @@ from rtdscan.pipeline.config import ReportSettings
 from rtdscan.pipeline.finished.folder import read_finished
 from rtdscan.pipeline.report.collect import collect
 from rtdscan.transforms import storage
+from rtdscan.transforms.cutting import cut
 from rtdscan.transforms.partitions import add_partitions, partitions
-from rtdscan.transforms.units import plan_file, read_unit
+from rtdscan.transforms.units import read_unit
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4))
@@ -46,7 +47,8 @@ def write(folder: Path, source: str, texts: list[str | None]) -> None:
 def test_a_unit_has_its_columns_in_the_order_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "web%2Fold", ["a", "b"])
     (entry,) = storage.expand(str(tmp_path))
-    _, (unit,) = plan_file(entry, text="text", columns=("z",), counted=("source",), text_mb=4)
+    _, (unit,), types = cut(entry, text="text", carried=("z",), counted=("source",), text_mb=4)
+    assert types == {"z": pa.float64(), "source": pa.string()}
     for id in ("key", None):
         rows = read_unit(unit, text="text", id=id, columns=("source", "text", "z"))
         assert rows.column_names == ["text", *(["id"] if id else []), "source", "text", "z"]

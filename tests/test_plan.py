@@ -14,6 +14,7 @@ from rtdscan.pipeline.owned import claim
 from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import InputFile, WorkUnit
+from rtdscan.transforms.units import read_unit
 
 
 @pytest.fixture
@@ -62,8 +63,22 @@ def test_no_text_column(corpus):
 
 
 def test_columns_that_no_file_has(corpus):
-    with pytest.raises(UserError, match=r"a\.parquet has no column 'url'.*none of the 6 files"):
+    with pytest.raises(UserError, match=r"a\.parquet has no column 'url'; its columns: key.*none of 4 files has it"):
         make_plan([str(corpus)], columns=("url",))
+
+
+def test_a_column_that_some_files_have(tmp_path):
+    """The others were bad files, and what had been scored of them was removed."""
+    pq.write_table(pa.table({"text": ["a"], "when": ["now"]}), tmp_path / "b.parquet")
+    for name in ("a.parquet", "c.parquet"):
+        pq.write_table(pa.table({"text": ["a"]}), tmp_path / name)
+    plan = make_plan([str(tmp_path)], columns=("when",), counted=("when",))
+    assert plan.bad == ()
+    assert plan.types == plan.absent == {"when": pa.string()}
+    assert plan.warnings == ("2 of 3 files have no column when, which is null there (a.parquet)",)
+    read = [read_unit(unit, text="text", columns=("when",), absent=plan.absent) for unit in plan.units]
+    assert [rows["when"].to_pylist() for rows in read] == [[None], ["now"], [None]]
+    assert {rows.schema for rows in read} == {pa.schema({"text": pa.large_binary(), "when": pa.string()})}
 
 
 # --- samples

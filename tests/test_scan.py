@@ -380,6 +380,20 @@ def test_thresholds_of_the_bundle_do_not_rescore(corpus: Path, output: Path, tmp
     assert scan(corpus, output, other) == {"rewritten": units}
 
 
+def test_a_carried_column_that_came_later_is_null_before(corpus: Path, output: Path, tiny_bundle: Path) -> None:
+    """Files without it were bad, and what was scored of them was removed."""
+    units = scan(corpus, output, tiny_bundle)["scored"]
+    later = pa.table({"key": pa.array([900], pa.uint32()), "text": ["One more."], "when": ["now"]})
+    pq.write_table(later, corpus / "z.parquet")
+    sets = ("output.columns=[when]", "tally.by=[when]", "on_bad_file=quarantine")
+    assert scan(corpus, output, tiny_bundle, *sets) == {"rewritten": units, "scored": 1}
+    assert attributes(output)["when"].to_pylist() == [None] * 82 + ["now"]
+    told = json.loads((output / "run.json").read_text())["summary"]
+    warning = "3 of 4 files have no column when, which is null there (a.parquet)"
+    assert (told["bad"], told["warnings"]) == ([], [warning])
+    assert scan(corpus, output, tiny_bundle, *sets) == {"current": units + 1}
+
+
 def test_a_missing_shard_is_made_again(corpus: Path, output: Path, tiny_bundle: Path) -> None:
     scan(corpus, output, tiny_bundle)
     before = shards(output)

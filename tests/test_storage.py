@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdscan.transforms import storage
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.errors import BusyError, RtdscanError, StoreError, UserError
 from rtdscan.transforms.storage import files, locks
-from rtdscan.transforms.units import plan_file, read_unit
+from rtdscan.transforms.units import read_unit
 
 STORE: dict[str, tuple[bytes, float]] = {}
 
@@ -222,7 +223,7 @@ def test_units_of_a_file_in_a_store_are_those_of_the_same_file_here(tmp_path):
         storage.put(place, lambda sink: pq.write_table(table, sink, row_group_size=40))
     read = []
     for place in (f"{tmp_path}/t.parquet", "mem://bucket/t.parquet"):
-        _, planned = plan_file(storage.expand(place)[0], text="text", text_mb=4.0)
+        _, planned = cut_file(storage.expand(place)[0], text="text", text_mb=4.0)
         assert [unit.rows for unit in planned] == [40, 40, 20]
         read.append(pa.concat_tables([read_unit(unit, text="text") for unit in planned]))
     assert read[0].equals(read[1])

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.finished.texts import _read_columns
-from rtdscan.transforms import storage, units
+from rtdscan.transforms import cutting, storage, units
 from rtdscan.transforms.cleaning.files import read_rows
+from rtdscan.transforms.cutting import cut, cut_file
 from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
-from rtdscan.transforms.units import FileProblem, content_digest, plan_file, plan_units, read_footer, read_unit
+from rtdscan.transforms.units import FileProblem, content_digest, read_footer, read_unit
 
 
 def write(path, table, **options) -> storage.Entry:
@@ -24,7 +25,7 @@ def write(path, table, **options) -> storage.Entry:
 
 
 def plan(entry, *, text_mb=4.0, columns=()) -> list[WorkUnit]:
-    return plan_file(entry, text="text", columns=columns, text_mb=text_mb)[1]
+    return cut_file(entry, text="text", columns=columns, text_mb=text_mb)[1]
 
 
 def texts(count: int, *, size: int = 100) -> list[str | None]:
@@ -71,7 +72,7 @@ def test_units_are_cut_by_the_size_of_the_text(tmp_path):
 def test_at_most_so_many_units_a_row_group(tmp_path):
     entry = write(tmp_path / "t.parquet", pa.table({"text": texts(1000)}))
     planned = plan(entry, text_mb=1e-6)
-    assert len(planned) == units.UNITS_PER_ROW_GROUP
+    assert len(planned) == cutting.UNITS_PER_ROW_GROUP
     assert {unit.rows for unit in planned} == {3, 4}  # 1000 / 256 = 3.9
 
 
@@ -86,7 +87,7 @@ def test_rows_bound_a_unit_where_the_footer_misleads(tmp_path):
 
 @pytest.mark.parametrize("table", [pa.table({"text": pa.array([], pa.string())}), pa.table({"text": ["a"]}).slice(1)])
 def test_no_rows_no_units(tmp_path, table):
-    file, planned = plan_file(write(tmp_path / "e.parquet", table), text="text", text_mb=4)
+    file, planned = cut_file(write(tmp_path / "e.parquet", table), text="text", text_mb=4)
     assert planned == []
     assert file.relative == "e.parquet"
 
@@ -132,7 +133,7 @@ def test_a_footer_longer_than_the_first_read(tmp_path):
 
 
 def bad(path, **options) -> str:
-    planned = plan_units(storage.expand(str(path))[0], text="text", text_mb=4, **options)
+    planned = cut(storage.expand(str(path))[0], text="text", text_mb=4, **options)
     assert isinstance(planned, BadFile)
     assert planned.relative == path.name
     assert str(path) in planned.reason
@@ -154,7 +155,7 @@ def test_files_that_are_not_parquet(tmp_path):
     assert "is encrypted" in bad(path)
     path.unlink()
     path.symlink_to(tmp_path / "nowhere")
-    found = plan_units(storage.expand(str(tmp_path))[0], text="text", text_mb=4)
+    found = cut(storage.expand(str(tmp_path))[0], text="text", text_mb=4)
     assert isinstance(found, BadFile)
     assert "No such file" in found.reason
 
@@ -175,7 +176,7 @@ def test_files_of_another_schema(tmp_path):
     pq.write_table(pa.table({"text": [1]}), path)
     assert "column 'text' is int64" in bad(path)
     pq.write_table(pa.table({"text": ["a"]}), path)
-    assert "no column 'id'; its columns: text (string)" in bad(path, columns=("id",))
+    assert "no column 'id'; its columns: text (string)" in bad(path, id="id")
 
 
 def test_a_damaged_page_names_the_unit(tmp_path):
@@ -245,7 +246,7 @@ CARRIED = {
 def test_columns_keep_types_and_values(tmp_path):
     table = pa.table({"body": texts(300), **CARRIED})
     entry = write(tmp_path / "t.parquet", table, row_group_size=200)
-    _, planned = plan_file(entry, text="doc.text", columns=("body", *CARRIED), text_mb=1e-5)
+    _, planned = cut_file(entry, text="doc.text", columns=("body", *CARRIED), text_mb=1e-5)
     assert len(planned) > 4
     read = [read_unit(unit, text="doc.text", id="body", columns=tuple(CARRIED)) for unit in planned]
     assert all(part["text"].num_chunks == 1 for part in read)
@@ -327,8 +328,8 @@ def test_digest_sees_borders_nulls_and_nothing_below_nulls():
 
 PEAK = """
 import sys
-from rtdscan.transforms import storage, units
-planned = units.plan_units(storage.expand(sys.argv[1])[0], text="text", text_mb=4)[1]
+from rtdscan.transforms import cutting, storage, units
+planned = cutting.cut(storage.expand(sys.argv[1])[0], text="text", text_mb=4)[1]
 now = {l.split(":")[0]: int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")}["VmRSS"]
 open("/proc/self/clear_refs", "w").write("5")
 rows = units.read_unit(planned[-1], text="text")

@@ -11,7 +11,8 @@ drift        how far a run is from the accepted one
 gates        bounds on metrics -> verdicts
 records      the elements of the graph and the Arrow schemas, in one place
 storage      read, list and atomically commit on any file system
-units        Parquet footers -> work units; a unit's rows
+units        Parquet's footers, and a unit's rows
+cutting      footers -> work units
 words        text -> words, by character offsets
 residue      what machines left in a text: tags, character references, escapes
 windows      tokens -> token windows, and which of them owns a token

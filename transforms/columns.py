@@ -90,6 +90,11 @@ def _find(fields: "list[pa.Field[Any]]", rest: str, name: str, path: tuple[int, 
     return None
 
 
+def is_absent(schema: pa.Schema, name: str) -> bool:
+    """Whether there is no column of that name or path; False where there are several."""
+    return find_column(schema, name) is None and name not in schema.names
+
+
 def get_column(schema: pa.Schema, name: str, *, where: str) -> Column:
     """The column of that name or path.
 

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal, Protocol
+
+import pyarrow as pa
 
 from rtdscan.transforms.engines.quantised import Ranges
 from rtdscan.transforms.records import SCORING_VERSION, SPANS_VERSION, Fingerprint, Outcome, WorkUnit
@@ -43,6 +45,7 @@ class Job:
         bundle_digest: Digest of the bundle that `settings.model` must have on every worker.
         ranges: What int8 needs; None for any other precision. Workers take these, whatever they would find themselves.
         by: Columns by whose values the tallies are kept too.
+        absent: Types of carried and counted columns that some files lack, where they are null.
         generator: Digest of the bundle's generator, where suggestions ask it.
     """
 
@@ -54,6 +57,7 @@ class Job:
     bundle_digest: str
     ranges: Ranges | None = None
     by: tuple[str, ...] = ()
+    absent: Mapping[str, pa.DataType] = field(default_factory=dict)
     generator: str | None = None
 
     @property

@@ -60,7 +60,7 @@ def read_documents(unit: WorkUnit, job: Job) -> DocumentBatch | UnitResult:
         return UnitResult(unit, "bad", "", reason=f"{attempt.deaths} workers died while reading {unit.shard}")
     carried = job.settings.output.columns
     try:
-        rows = read_unit(unit, text=job.text, id=job.id, columns=(*carried, *job.by))
+        rows = read_unit(unit, text=job.text, id=job.id, columns=(*carried, *job.by), absent=job.absent)
     except FileProblem as problem:
         attempts.end(job, unit)
         return UnitResult(unit, "bad", "", seconds=time.monotonic() - started, reason=str(problem))

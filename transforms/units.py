@@ -1,17 +1,15 @@
-"""Parquet files -> work units, and a unit's rows.
+"""Parquet's footers, and a unit's rows.
 
-Planning reads footers only. Reading streams: one row group's column chunks through buffers of 1 MiB, in batches of a
-few hundred kB, keeping the unit's rows. Measured on a row group of 1 GB (400,000 texts of 2.6 kB, zstd; pyarrow 25, one
-core): 1.5 GB/s, and a peak of 60 MB with the unit's own 8 MB, wherever in the row group it lies.
+Reading streams: one row group's column chunks through buffers of 1 MiB, in batches of a few hundred kB, keeping the
+unit's rows. Measured on a row group of 1 GB (400,000 texts of 2.6 kB, zstd; pyarrow 25, one core): 1.5 GB/s, and a peak
+of 60 MB with the unit's own 8 MB, wherever in the row group it lies.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -24,29 +22,17 @@ from rtdscan.transforms.columns import (
     Column,
     as_binary,
     find_column,
-    find_text_column,
     get_column,
+    is_absent,
     is_bytes_like,
     is_string_like,
     leaf_count,
 )
 from rtdscan.transforms.errors import RtdscanError, StoreError
-from rtdscan.transforms.partitions import partition_fields, partition_values
-from rtdscan.transforms.records import BadFile, InputFile, WorkUnit
+from rtdscan.transforms.partitions import partition_values, partitions
+from rtdscan.transforms.records import WorkUnit
 
 MIB = 1 << 20
-
-UNITS_PER_ROW_GROUP = 256
-"""At most so many units of one row group. A reader has to decode all rows before its own, so n units cost n / 2 times
-the row group: 256 of 1 GB two minutes, where scoring that takes hours. Memory is why it is not 32: a row group of 1 GB
-then makes units of 4 MB, as any other, not of 32. It wins over ROWS_PER_UNIT."""
-
-ROWS_PER_UNIT = 65_536
-"""At most so many rows, since a row costs something however short."""
-
-ROWS_PER_REPETITIVE_UNIT = 8_192
-"""The same where the footer does not tell how long texts are: a column chunk that is nothing but a dictionary of up to
-1 MiB and references to it shows 3 GB of repeated text as 0.06 MB."""
 
 _DICTIONARY_BYTES = 2 * MIB
 """Writers give a dictionary up at 1 MiB (pyarrow, parquet-java) or a little later, and go on plainly."""
@@ -139,83 +125,19 @@ def told(what: str) -> Iterator[None]:
         raise FileProblem(f"cannot read {what}: {' '.join(str(error).split())[:300]}") from error
 
 
-def plan_file(
-    entry: storage.Entry,
-    *,
-    text: str,
-    columns: Sequence[str] = (),
-    counted: Sequence[str] = (),
-    text_mb: float,
-    footer: Footer | None = None,
-) -> tuple[InputFile, list[WorkUnit]]:
-    """Cut a file into units.
-
-    Each row group is cut evenly into units of about `text_mb` by the footer's size of the text, and of at most
-    ROWS_PER_UNIT rows, but into at most UNITS_PER_ROW_GROUP.
-
-    Args:
-        entry: The file.
-        text: Name or path of the text column.
-        columns: Others that will be read.
-        counted: Others that may be part of the path instead.
-        text_mb: MiB of uncompressed text a unit.
-        footer: The file's footer, if it was read already.
-
-    Returns:
-        The file, and its units in the order of its rows; no units where it has no rows.
-
-    Raises:
-        FileProblem: The footer can't be read, or the columns are not there or not of the right type.
-    """
-    footer = footer or read_footer(entry.path)
-    where = storage.printable(entry.path)
-    with told(where):
-        in_path = {field.name for field in partition_fields(entry.relative, footer.schema)}
-        needed = (*columns, *(name for name in counted if name not in in_path))
-        column = _text_column(footer.schema, text, needed, where=where)
-        leaf = column.leaf_index(footer.schema)
-        file = InputFile(entry.path, entry.relative, entry.size, entry.version, footer.digest)
-        units: list[WorkUnit] = []
-        first_row = 0
-        for number in range(footer.metadata.num_row_groups):
-            group = footer.metadata.row_group(number)
-            chunk = group.column(leaf)
-            size, rows = max(chunk.total_uncompressed_size, 0), group.num_rows
-            bound = ROWS_PER_REPETITIVE_UNIT if _is_repetitive(chunk, rows) else ROWS_PER_UNIT
-            count = min(max(ceil(size / (text_mb * MIB)), ceil(rows / bound)), UNITS_PER_ROW_GROUP, rows)
-            cuts = [at * rows // count for at in range(count + 1)] if rows else []
-            for skip, end in pairwise(cuts):
-                share = size * (end - skip) // rows
-                units.append(WorkUnit(file, number, skip, first_row + skip, end - skip, share))
-            first_row += rows
-    return file, units
-
-
-def plan_units(
-    entry: storage.Entry, *, text: str, columns: Sequence[str] = (), counted: Sequence[str] = (), text_mb: float
-) -> tuple[InputFile, list[WorkUnit], tuple[pa.DataType, ...]] | BadFile:
-    """As `plan_file`, with the types of `columns`, and with a file that can't be scanned as a value."""
-    where = storage.printable(entry.path)
-    try:
-        footer = read_footer(entry.path)
-        file, units = plan_file(entry, text=text, columns=columns, counted=counted, text_mb=text_mb, footer=footer)
-    except FileProblem as problem:
-        return BadFile(where, entry.relative, str(problem))
-    return file, units, tuple(get_column(footer.schema, name, where=where).type for name in columns)
-
-
-def _text_column(schema: pa.Schema, text: str, columns: Sequence[str], *, where: str) -> Column:
-    for name in columns:
-        get_column(schema, name, where=where)
-    return get_column(schema, find_text_column(schema, text, where=where), where=where)
-
-
-def _is_repetitive(chunk: Any, rows: int) -> bool:
+def is_repetitive(chunk: Any, rows: int) -> bool:
     """Whether the column chunk may be nothing but a dictionary and references to it (4 bytes at most)."""
     return bool(chunk.has_dictionary_page) and chunk.total_uncompressed_size <= _DICTIONARY_BYTES + 4 * rows
 
 
-def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequence[str] = ()) -> pa.Table:
+def read_unit(
+    unit: WorkUnit,
+    *,
+    text: str,
+    id: str | None = None,
+    columns: Sequence[str] = (),
+    absent: Mapping[str, pa.DataType] | None = None,
+) -> pa.Table:
     """Read a unit's rows.
 
     Args:
@@ -223,6 +145,7 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
         text: Name or path of the text column.
         id: Name or path of the id column.
         columns: Others; those that only the path has are texts.
+        absent: Types of columns that the file may lack, which are null then.
 
     Returns:
         Columns `text` (large_binary), `id` if asked for, and the others under the names by which they were asked for,
@@ -238,8 +161,9 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
         with storage.open_read(unit.file.path) as source:
             file = _open(source, text)
             schema = file.schema_arrow
-            in_path = {field.name for field in partition_fields(unit.file.relative, schema)}.intersection(columns)
-            in_file = [*([id] if id else []), *(other for other in columns if other not in in_path)]
+            of_path, null = partitions(unit.file.relative), absent or {}
+            added = [other for other in columns if (other in of_path or other in null) and is_absent(schema, other)]
+            in_file = [*([id] if id else []), *(other for other in columns if other not in added)]
             wanted = [get_column(schema, other, where=name) for other in (text, *in_file)]
             names = ["text", *(["id"] if id else []), *in_file[bool(id) :]]
             try:
@@ -258,8 +182,12 @@ def read_unit(unit: WorkUnit, *, text: str, id: str | None = None, columns: Sequ
         raise FileProblem(f"{where}: only {found} rows could be read")
     rows = pa.concat_tables(tables).combine_chunks()
     for at, other in enumerate(columns, 2 if id else 1):
-        if other in in_path:
-            rows = rows.add_column(at, other, partition_values(unit.file.relative, other, rows=found))
+        if other in added:
+            in_path = other in of_path
+            values = (
+                partition_values(unit.file.relative, other, rows=found) if in_path else pa.nulls(found, null[other])
+            )
+            rows = rows.add_column(at, other, values)
     return rows
 
 
@@ -315,7 +243,7 @@ def _batch_rows(file: pq.ParquetFile, group: Any, wanted: list[Column]) -> int:
         is_text = is_string_like(column.type) or is_bytes_like(column.type)
         for leaf in range(first, first + leaf_count(column.type)):
             chunk = group.column(leaf)
-            if _is_repetitive(chunk, group.num_rows) and is_text:
+            if is_repetitive(chunk, group.num_rows) and is_text:
                 return _BATCH_ROWS_UNKNOWN
             size += int(chunk.total_uncompressed_size)
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * int(group.num_rows) // max(size, 1)))

@@ -15,13 +15,14 @@ from rtdscan.transforms.cleaning.expressions import compile_expression
 from rtdscan.transforms.cleaning.personal import check_personal
 from rtdscan.transforms.cleaning.rows import refuse_reason
 from rtdscan.transforms.cleaning.settings import CleanSettings
-from rtdscan.transforms.columns import get_column
+from rtdscan.transforms.columns import find_column, get_column
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.partitions import partitions, with_partitions
 from rtdscan.transforms.records import InputFile, WorkUnit, attribute_schema
 from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.shards import Stamp, read_stamp
-from rtdscan.transforms.units import FileProblem, Footer, plan_file, read_footer
+from rtdscan.transforms.units import FileProblem, Footer, read_footer
 
 NAMED = 3
 """Files that a message names."""
@@ -37,6 +38,7 @@ class CleanPlan:
         units: In corpus order.
         stamps: Of their attributes, parallel.
         total_rows: Rows of all input files, scanned or not.
+        unscored: Rows that the scan gave no score, by status.
         left_out: Files and units that the scan could not read, with reasons.
     """
 
@@ -45,6 +47,7 @@ class CleanPlan:
     units: tuple[WorkUnit, ...]
     stamps: tuple[Stamp, ...]
     total_rows: int
+    unscored: dict[str, int]
     left_out: tuple[tuple[str, str], ...]
 
 
@@ -84,6 +87,11 @@ def make_plan(output: str, settings: CleanSettings) -> CleanPlan:
         units=tuple(units),
         stamps=tuple(stamps),
         total_rows=sum(footer.metadata.num_rows for footer in footers.values()),
+        unscored={
+            status: count
+            for status, count in finished.tally.statuses.items()
+            if status in ("empty", "null", "invalid", "failed")
+        },
         left_out=tuple((one["file"], one["reason"] or "not scanned") for one in bad),
     )
 
@@ -132,12 +140,9 @@ def _is_good(entry: storage.Entry | None, footer: Footer | None, run: dict[str, 
     """Whether a scan with the same options could read a file."""
     if entry is None or footer is None:
         return False
-    config = run["config"]
-    counted = [*config["tally"]["by"], *(gate["by"] for gate in config["gates"].values() if gate.get("by"))]
-    columns = ([run["id"]] if run["id"] else []) + config["output"]["columns"]
+    columns = [run["id"]] if run["id"] else []
     try:
-        text_mb = config["unit"]["text_mb"]
-        plan_file(entry, text=run["text"], columns=columns, counted=counted, text_mb=text_mb, footer=footer)
+        cut_file(entry, text=run["text"], columns=columns, text_mb=run["config"]["unit"]["text_mb"], footer=footer)
     except FileProblem:
         return False
     return True
@@ -183,7 +188,7 @@ def _check_settings(settings: CleanSettings, attributes: pa.Schema, *, file: str
 def _implied_schema(run: dict[str, Any], schema: pa.Schema) -> pa.Schema:
     """The schema that the attributes of such an INPUT would have."""
     chosen = OutputSettings.model_validate(run["config"]["output"])
-    columns = [get_column(schema, name, where="INPUT") for name in chosen.columns]
+    columns = [column for name in chosen.columns if (column := find_column(schema, name))]
     return attribute_schema(
         chosen,
         dims=1,

@@ -170,6 +170,7 @@ def _finish(plan: CleanPlan, job: CleanJob, *, done: dict[str, Done], started: f
         reasons=_added([stamp.reasons for stamp in stamps]),
         changes=_added([stamp.kinds for stamp in stamps]),
         units=dict(sorted(outcomes.items())),
+        unscored=plan.unscored if _keeps_unscored(plan, job) else {},
         not_scanned=plan.total_rows - scanned,
         left_out=plan.left_out,
         bad=tuple(bad),
@@ -189,6 +190,12 @@ def _finish(plan: CleanPlan, job: CleanJob, *, done: dict[str, Done], started: f
         }
         folder.write_done(job.output, record)
     return summary
+
+
+def _keeps_unscored(plan: CleanPlan, job: CleanJob) -> bool:
+    """Whether rows without a score are kept by their decision, which is the same for all."""
+    keep = job.settings.keep
+    return not isinstance(keep, str) and plan.run["config"]["thresholds"]["not_ok"] in keep
 
 
 def _none_kept(stamps: Sequence[CleanStamp]) -> list[str]:

@@ -23,6 +23,7 @@ class CleanSummary:
         reasons: Rejected rows by reason.
         changes: Changes by kind.
         units: Units by what was done with them.
+        unscored: Rows without a score that are kept for their decision (unless they repeat others), by status.
         not_scanned: Rows of input files that the scan left out (a sample, units that could not be read).
         left_out: Files and units that the scan could not read.
         bad: Units that could not be cleaned.
@@ -39,6 +40,7 @@ class CleanSummary:
     reasons: dict[str, int]
     changes: dict[str, int]
     units: dict[str, int]
+    unscored: dict[str, int]
     not_scanned: int
     left_out: tuple[tuple[str, str], ...]
     bad: tuple[tuple[str, str], ...]
@@ -57,6 +59,7 @@ class CleanSummary:
             "reasons": self.reasons,
             "changes": self.changes,
             "units": self.units,
+            "unscored": self.unscored,
             "not_scanned": self.not_scanned,
             "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
             "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
@@ -72,6 +75,9 @@ def print_clean_summary(summary: CleanSummary, console: Console) -> None:
     rows = [("rows", f"{summary.rows:,} = {summary.kept:,} kept + {summary.rejected:,} rejected ({checked})")]
     rows += [(f"  {reason}", f"{count:,}") for reason, count in summary.reasons.items()]
     rows += [(f"changed: {kind}", f"{count:,}") for kind, count in summary.changes.items()]
+    if summary.unscored:
+        told = ", ".join(f"{count:,} {status}" for status, count in summary.unscored.items())
+        rows.append(("  no score", f"{told}: kept; a scan with thresholds.not_ok=drop (no network runs) rejects them"))
     if summary.not_scanned:
         rows.append(("not scanned", f"{summary.not_scanned:,} more rows of INPUT, so neither kept nor rejected"))
     rows += [("units", units), ("time", f"{summary.seconds:,.1f} s")]

@@ -19,10 +19,11 @@ from rtdscan.transforms.columns import describe, find_text_column
 from rtdscan.transforms.corruption import REGISTRY
 from rtdscan.transforms.corruption.generator import Sample
 from rtdscan.transforms.corruption.mixture import Mixture
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import WorkUnit
 from rtdscan.transforms.settings import MixtureSettings
-from rtdscan.transforms.units import plan_file, read_footer, read_unit
+from rtdscan.transforms.units import read_footer, read_unit
 
 _SPANS = "list<struct<start: int, end: int, …>>"
 
@@ -276,7 +277,7 @@ def _units(inputs: Sequence[str], *, text: str | None, judged: list[str] | None 
             judged.append(entry.path)
             continue
         column = find_text_column(footer.schema, text, where=storage.printable(entry.path))
-        units += ((unit, column) for unit in plan_file(entry, text=column, text_mb=UNIT_MB, footer=footer)[1])
+        units += ((unit, column) for unit in cut_file(entry, text=column, text_mb=UNIT_MB, footer=footer)[1])
     return units
 
 

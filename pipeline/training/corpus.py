@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import find_text_column, is_bytes_like, is_string_like
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.errors import RtdscanError, UserError
 from rtdscan.transforms.records import WorkUnit
-from rtdscan.transforms.units import plan_file, read_footer, read_unit
+from rtdscan.transforms.units import read_footer, read_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def open_corpus(inputs: Sequence[str], *, text: str | None, licence: str, unit_m
             footer = read_footer(entry.path)
             where = storage.printable(entry.path)
             column = column or find_text_column(footer.schema, text, where=where)
-            file, planned = plan_file(entry, text=column, text_mb=unit_mb, footer=footer)
+            file, planned = cut_file(entry, text=column, text_mb=unit_mb, footer=footer)
             digest.update(json.dumps([file.relative, file.footer]).encode())
             units += planned
             if licence in footer.schema.names:
