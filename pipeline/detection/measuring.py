@@ -10,7 +10,7 @@ from pathlib import Path
 from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.detection.evidence import Evidence, gather
 from rtdscan.pipeline.detection.labels import Labelled, corrupt_corpus, read_labelled, some_of
-from rtdscan.pipeline.detection.settings import CalibrateConfig, EvaluateConfig
+from rtdscan.pipeline.detection.settings import MeasuringConfig
 from rtdscan.pipeline.detection.truth import Truth, label_words
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.cgroups import usable_cores
@@ -48,7 +48,7 @@ class Measured:
         return (*([doubt] if doubt else []), *self.labelled.notes)
 
 
-def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateConfig) -> Measured:
+def measure_model(args: argparse.Namespace, config: MeasuringConfig) -> Measured:
     """Read what the arguments name and run the network on it.
 
     Args:
@@ -79,7 +79,7 @@ def measure_model(args: argparse.Namespace, config: EvaluateConfig | CalibrateCo
     return Measured(scorer, labelled, evidence, truth)
 
 
-def read_or_corrupt(args: argparse.Namespace, config: EvaluateConfig | CalibrateConfig) -> Labelled:
+def read_or_corrupt(args: argparse.Namespace, config: MeasuringConfig) -> Labelled:
     """LABELLED as it is, or with --corrupt a clean corpus with errors made in it."""
     if args.corrupt is None:
         labelled = read_labelled(args.labelled, text=config.input.text)

@@ -20,8 +20,8 @@ class LabelledSettings(Section):
     )
 
 
-class EvaluateConfig(Section):
-    """All options of `rtdscan evaluate`."""
+class MeasuringConfig(Section):
+    """What is read, and how the network runs on it."""
 
     input: LabelledSettings = LabelledSettings()
     engine: EngineName = Field("auto", description="what runs the network")
@@ -29,21 +29,20 @@ class EvaluateConfig(Section):
     window: int | None = Field(None, ge=8, description="tokens of a window; default: the bundle's")
     batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
     threads: int | None = Field(None, ge=1, description="threads of the network; default: one for each core")
+
+
+class EvaluateConfig(MeasuringConfig):
+    """All options of `rtdscan evaluate`."""
+
     draws: int = Field(200, ge=0, description="bootstrap draws for the 95 % intervals; 0: no intervals")
     dictionary: str = Field(
         "en_US", description="Hunspell dictionary of the spelling checker: en_US, or a path without .aff and .dic"
     )
 
 
-class CalibrateConfig(Section):
+class CalibrateConfig(MeasuringConfig):
     """All options of `rtdscan calibrate`."""
 
-    input: LabelledSettings = LabelledSettings()
-    engine: EngineName = Field("auto", description="what runs the network")
-    precision: Precision = Field("auto", description="number format of the network's arithmetic")
-    window: int | None = Field(None, ge=8, description="tokens of a window; default: the bundle's")
-    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
-    threads: int | None = Field(None, ge=1, description="threads of the network; default: one for each core")
     precisions: tuple[Rate, ...] = Field((0.5, 0.8, 0.9, 0.95), description="precisions to find a threshold for")
     ridge: float = Field(
         30.0, ge=0, allow_inf_nan=False, description="how strongly the readout is kept near the model's own"
