@@ -104,6 +104,32 @@ def test_words_and_probabilities_are_those_of_the_scan(which: str, request: pyte
     assert [w[2] for row in found for w in row] == pytest.approx([w[2] for row in expected for w in row], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("texts", "told", "in_parts"),
+    [
+        (["", *sentences(2), "one " * 60, "the", ""], [1, 6], [1, 3, 4, 6]),
+        (["", " "], [1, 2], [1, 2]),
+        (["one"], [1], [1]),
+        ([], [], []),
+    ],
+)
+def test_evidence_does_not_depend_on_chunks(
+    model: str, monkeypatch: pytest.MonkeyPatch, texts: list[str], told: list[int], in_parts: list[int]
+) -> None:
+    scorer = Scorer.load(model, settings=ScoreSettings(engine="torch", precision="float32"))
+    done: list[int] = []
+    whole = gather(scorer, texts, lexicon=None, on_progress=done.append)
+    assert done == told
+    done.clear()
+    monkeypatch.setattr("rtdscan.pipeline.detection.evidence.CHUNK_CHARS", 100)
+    parts = gather(scorer, texts, lexicon=None, on_progress=done.append)
+    assert done == in_parts
+    for name in ("document_W", "start_W", "end_W", "seen_W", "damaged_W"):
+        assert getattr(parts, name).tolist() == getattr(whole, name).tolist()
+    assert parts.feature_WF == pytest.approx(whole.feature_WF, abs=1e-5)
+    assert (parts.tokens, parts.unknown, parts.names) == (whole.tokens, whole.unknown, whole.names)
+
+
 def test_the_figures(model: str, labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = tmp_path / "curves.png"
     args = ["evaluate", labelled, "--model", model, "--set", "draws=20", "--json"]

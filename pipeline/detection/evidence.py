@@ -122,10 +122,8 @@ def gather(
         if pieces and (room <= 0 or at == len(texts) - 1):
             parts.append(_of_pieces(scorer, pieces, lexicon=lexicon, lexical=lexical))
             pieces, room = [], CHUNK_CHARS
-        if on_progress is not None and (not pieces or at == len(texts) - 1):
+        if on_progress is not None and not pieces:
             on_progress(at + 1)
-    if pieces:
-        parts.append(_of_pieces(scorer, pieces, lexicon=lexicon, lexical=lexical))
     return _joined(parts, names=(*NETWORK, *lexical))
 
 

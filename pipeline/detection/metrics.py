@@ -11,7 +11,7 @@ Shapes: W words, G distinct scores, K bins, D documents, R draws.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,13 +134,13 @@ def measure(score_W: Floats, wrong_W: NDArray[np.bool_]) -> Figures:
     )
 
 
-FIGURES = ("auroc", "average_precision", "f05", *(f"recall_at_{precision:g}" for precision in PRECISIONS))
-"""Names in `Figures.intervals`."""
-
-
 def recall_name(precision: float) -> str:
     """Name of a figure in `Figures.intervals`."""
     return f"recall_at_{precision:g}"
+
+
+FIGURES = ("auroc", "average_precision", "f05", *map(recall_name, PRECISIONS))
+"""Names in `Figures.intervals`."""
 
 
 def summaries(wrong_G: Floats, right_G: Floats) -> dict[str, Floats]:
@@ -196,13 +196,7 @@ def measure_kinds(
     if not draws or not len(score_W):
         return figures
     intervals = _intervals(score_W, right_W, kinds, document_W=document_W, draws=draws, seed=seed)
-    return {
-        name: Figures(**{**_fields(found), "intervals": intervals.get(name, {})}) for name, found in figures.items()
-    }
-
-
-def _fields(figures: Figures) -> dict[str, Any]:
-    return {name: getattr(figures, name) for name in Figures.__slots__}
+    return {name: replace(found, intervals=intervals[name]) for name, found in figures.items()}
 
 
 def _intervals(
