@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     heading = ("Calibration", section(found, synthetic=synthetic))
     bundle = write_bundle(measured.scorer.bundle, path, card=found.card, files={}, section=heading)
     if args.plot:
-        tables = {"before": found.table_before, "after": found.table_after}
+        tables = {"before": found.before, "after": found.after}
         plot_reliability(args.plot, tables, title=f"{bundle.name}, {found.rate:.2%} errors expected")
     notes = [*bundle.warnings, *measured.notes, *found.notes, *([EASIER] if synthetic else [])]
     with after_work():
@@ -86,6 +86,7 @@ def _show(found: "Calibrated", console: "Console") -> None:
     from rich.table import Table
 
     from rtdscan.pipeline.detection.metrics import told
+    from rtdscan.pipeline.detection.reliability import CANDIDATE
 
     fit = found.fit
     figures = Table("readout", "AUROC", "average precision", "best F0.5", title="cross-validated", title_justify="left")
@@ -96,10 +97,13 @@ def _show(found: "Calibrated", console: "Console") -> None:
     console.print("the readout is " + ("kept as it was" if fit.kept else "the one fitted anew"))
     if not fit.kept:
         console.print(", ".join(f"{name} {weight:+.3g}" for name, weight in fit.coefficients.items()))
-    console.print(
-        f"expected calibration error at {found.rate:.2%} errors: {found.error_before:.4f} before, "
-        f"{found.error_after:.4f} after"
-    )
+    errors = Table(
+        "probabilities", "all words", f"candidates: {CANDIDATE:g} or more",
+        title=f"expected calibration error at {found.rate:.2%} errors", title_justify="left",
+    )  # fmt: skip
+    for name, reliability in (("before", found.before), ("after", found.after)):
+        errors.add_row(name, f"{reliability.error:.4f}", reliability.candidates.told())
+    console.print(errors)
     names = ("wanted precision", "threshold", "precision (95 %)", "recall", "words flagged")
     thresholds = Table(*names, title="thresholds", title_justify="left")
     for row in found.thresholds:

@@ -269,10 +269,12 @@ def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsy
     measured = card.metrics["calibration"]
     assert measured["expected_rate"] == 0.02
     assert measured["calibration_error"]["after"] < 0.02
+    assert [measured["candidates"][which]["least"] for which in ("before", "after")] == [0.05, 0.05]
     assert [row["wanted"] for row in measured["thresholds"]] == [0.02, 0.03, 0.9]
     readme = (output / "README.md").read_text()
     assert readme.count("## Calibration") == 1
     assert "errors made by" in readme
+    assert "over candidates (words of probability 0.05 or more) " in readme
     assert "| 0.9 | not reached |" in readme
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert (model / "bundle.json").read_text() != (output / "bundle.json").read_text()
@@ -300,6 +302,7 @@ def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pyte
     told = " ".join(capsys.readouterr().out.split())
     assert "no threshold reaches a precision of 0.99 here" in told
     assert "not reached" in told
+    assert "candidates: 0.05 or more" in told
     card = load_bundle(str(model)).card
     assert card.flag_precision is None
     assert card.thresholds.flag == 0.5

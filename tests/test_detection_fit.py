@@ -1,13 +1,17 @@
 """Logistic regression, calibration and thresholds: planted answers, scikit-learn, brute force."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rtdscan.pipeline.detection import plots
 from rtdscan.pipeline.detection.logistic import fit
 from rtdscan.pipeline.detection.reliability import (
     Prior,
+    Reliability,
     bins_of,
     calibration_error,
     document_thresholds,
@@ -103,6 +107,52 @@ def test_reliability_by_hand() -> None:
     assert [(b.low, b.words, b.rate) for b in table] == [(0.0, 2.0, 0.5), (0.9, 3.0, pytest.approx(2 / 3))]
     # 2/5 * |.05 - .5| + 3/5 * |.9667 - .6667|
     assert calibration_error(table) == pytest.approx(0.4 * 0.45 + 0.6 * 0.3)
+
+
+def test_words_that_are_surely_right_do_not_hide_what_candidates_are_worth() -> None:
+    """An error of .003 over all words was all that was told, where probabilities of .05 or more were 1.5 times off."""
+    p = np.array([0.01] * 990 + [0.049, 0.05, 0.35, 0.35, 0.85, 0.99])
+    wrong, fixed = np.zeros(996, bool), np.zeros(996, bool)
+    wrong[-2:] = fixed[-1] = True
+    found = Reliability.of(p, wrong, fixed_W=fixed, weight_W=np.ones(996))
+    # Candidates are .05, .35, .35 and .85; only the last is wrong: (.05 + .35 + .35 + .15) / 4.
+    assert found.candidates.to_json() == pytest.approx(
+        {"least": 0.05, "words": 4, "calibration_error": 0.225, "mean": 0.4, "rate": 0.25, "ratio": 1.6}
+    )
+    assert found.candidates.told() == "0.225; mean probability 0.400, share of wrong words 0.250, ratio 1.60"
+    assert found.error == pytest.approx((9.9 + 0.049 + 0.05 + 0.7 + 0.15 + 0.01) / 996)
+    # The wrong word counts three times: a mean of (.75 + 3 * .85) / 6, half of them wrong, errors .05 + .7 + .45.
+    weighted = Reliability.of(p, wrong, fixed_W=fixed, weight_W=np.where(wrong, 3.0, 1.0)).candidates
+    assert weighted.to_json() == pytest.approx(
+        {"least": 0.05, "words": 6, "calibration_error": 0.2, "mean": 0.55, "rate": 0.5, "ratio": 1.1}
+    )
+
+
+def test_candidates_that_do_not_exist_are_null() -> None:
+    one, no = np.ones(3), np.zeros(3, bool)
+    none = Reliability.of(np.array([0.01, 0.02, 0.99]), no, fixed_W=np.array([False, False, True]), weight_W=one)
+    assert none.candidates.to_json() == {
+        "least": 0.05, "words": 0, "calibration_error": None, "mean": None, "rate": None, "ratio": None
+    }  # fmt: skip
+    assert none.candidates.told() == "– (none)"
+    right = Reliability.of(np.full(3, 0.25), no, fixed_W=no, weight_W=one).candidates
+    assert (right.error, right.mean, right.rate, right.ratio) == (0.25, 0.25, 0.0, None)
+    assert right.told() == "0.250; mean probability 0.250, share of wrong words 0.000"
+
+
+def test_the_plot_tells_the_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    make, drawn = plots._figure, []
+    monkeypatch.setattr(plots, "_figure", lambda *given: drawn.append(make(*given)) or drawn[-1])
+    wrong, fixed = np.arange(20) < 2, np.zeros(20, bool)
+    p = np.where(np.arange(20) < 4, 0.75, 0.0)
+    some, none = (Reliability.of(each, wrong, fixed_W=fixed, weight_W=np.ones(20)) for each in (p, p / 100))
+    plots.plot_reliability(str(tmp_path / "x.png"), {"before": some, "after": none}, title="t")
+    ((_, (axis, _)),) = drawn
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "before: calibration error 0.0500\np ≥ 0.05: 0.250, mean / observed 1.50",
+        "after: calibration error 0.0985\np ≥ 0.05: no words",
+    ]
 
 
 @settings(max_examples=40)

@@ -1,6 +1,7 @@
 """rtdscan evaluate: the words of the scan, both detectors on the same words, what is refused."""
 
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from rtdscan.pipeline.detection import baselines
 from rtdscan.pipeline.detection.evidence import Evidence, gather
 from rtdscan.pipeline.detection.labels import Labelled, Spans
 from rtdscan.pipeline.detection.measuring import EASIER
-from rtdscan.pipeline.detection.reliability import calibration_error
 from rtdscan.pipeline.detection.tables import NO_WORDS, make_report
 from rtdscan.pipeline.detection.truth import ALL, label_words
 from rtdscan.pipeline.language import doubt_of
@@ -173,7 +173,12 @@ def test_flags_and_calibration_are_about_the_words_of_the_table() -> None:
     report = make_report(labelled, evidence, label_words(labelled, evidence), **given)
     assert (report.words["model"][ALL].wrong, report.words["model"][ALL].words) == (1, 12)
     assert (report.flags.flagged, report.flags.precision, report.flags.recall) == (1, 1.0, 1.0)
-    assert calibration_error(report.reliability) == pytest.approx(0.1 / 12)
+    assert report.reliability.error == pytest.approx(0.1 / 12)
+    assert report.to_json()["candidates"] == pytest.approx(
+        {"least": 0.05, "words": 1, "calibration_error": 0.1, "mean": 0.9, "rate": 1.0, "ratio": 0.9}
+    )
+    ruled = replace(evidence, damaged_W=p > 0)
+    assert make_report(labelled, ruled, label_words(labelled, ruled), **given).to_json()["candidates"]["words"] == 0
 
 
 def test_a_table_without_words_says_why(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +235,7 @@ def test_a_clean_corpus_with_made_up_errors(model: str, tmp_path: Path, capsys: 
     assert "letters" in told
     assert "made by a program" in told
     assert "without marks" in told
+    assert re.search(r"calibration error 0\.\d+, over \d+ candidates \(words of probability 0\.05 or more\) ", told)
     assert main([*args, "--set", "draws=0", "--set", "input.documents=5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["data"]["documents"] == 5

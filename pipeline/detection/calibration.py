@@ -18,11 +18,10 @@ from rtdscan.pipeline.detection.measuring import JUDGED, Measured
 from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS, told
 from rtdscan.pipeline.detection.refit import Flags, Refit, Words, choose_words, feature_names, refit
 from rtdscan.pipeline.detection.reliability import (
-    Bin,
+    CANDIDATE,
     Prior,
+    Reliability,
     Threshold,
-    bins_of,
-    calibration_error,
     document_thresholds,
     probability,
     threshold_for,
@@ -31,8 +30,6 @@ from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import told_of_documents
 from rtdscan.transforms.bundle import Bundle
 from rtdscan.transforms.errors import UserError
-
-FLOOR = 0.05
 
 LEAST_WRONG, LEAST_TEXTS = 50, 20
 """Wrong words and documents below which a calibration is said to rest on little."""
@@ -49,8 +46,7 @@ class Calibrated:
         fit: The readout.
         rate: Share of wrong words that all holds for.
         thresholds: For each wanted precision, by the words that damage does not decide.
-        table_before, table_after: Reliability at that rate.
-        error_before, error_after: Expected calibration error.
+        before, after: Reliability at that rate.
         notes: What a user has to know.
     """
 
@@ -58,10 +54,8 @@ class Calibrated:
     fit: Refit
     rate: float
     thresholds: list[Threshold]
-    table_before: list[Bin]
-    table_after: list[Bin]
-    error_before: float
-    error_after: float
+    before: Reliability
+    after: Reliability
     notes: tuple[str, ...]
 
 
@@ -102,16 +96,16 @@ def calibrate(
     p_before = evidence.probability(bundle.card)[counted_W]
     p_after = evidence.settled(probability(found.logit_W, found.slope, found.shift))[counted_W]
     weight_W = prior.weigh(wrong_W)
-    before, after = (bins_of(p_W, wrong_W, weight_W=weight_W) for p_W in (p_before, p_after))
+    fixed_W = evidence.damaged_W[counted_W]
+    before, after = (Reliability.of(p_W, wrong_W, fixed_W=fixed_W, weight_W=weight_W) for p_W in (p_before, p_after))
     wanted = sorted({*config.precisions, precision})
     # Damage is flagged at any threshold, and nearly always rightly: with it the others' precision would seem higher.
-    open_W = ~evidence.damaged_W[counted_W]
     document_W = evidence.document_W[counted_W]
     find = partial(
         threshold_for,
-        p_W=p_after[open_W],
-        wrong_W=wrong_W[open_W],
-        document_W=document_W[open_W],
+        p_W=p_after[~fixed_W],
+        wrong_W=wrong_W[~fixed_W],
+        document_W=document_W[~fixed_W],
         prior=prior,
         seed=seed,
     )
@@ -137,13 +131,12 @@ def calibrate(
             "after": found.after and _brief(found.after),
             "kept": found.kept,
         },
-        "calibration_error": {"before": calibration_error(before), "after": calibration_error(after)},
+        "calibration_error": {"before": before.error, "after": after.error},
+        "candidates": {"before": before.candidates.to_json(), "after": after.candidates.to_json()},
         "thresholds": [threshold.to_json() for threshold in thresholds],
     }
     card = _card(bundle, found, chosen, review=review, drop=drop, about=measured_here)
-    return Calibrated(
-        card, found, rate, thresholds, before, after, calibration_error(before), calibration_error(after), notes
-    )
+    return Calibrated(card, found, rate, thresholds, before, after, notes)
 
 
 def _check_words(words: Words, measured: Measured, told_W: Flags) -> None:
@@ -184,7 +177,7 @@ def _card(
     return card | {
         "readout": {"coefficients": found.coefficients, "intercept": found.intercept},
         "calibration": {"slope": found.slope, "intercept": found.shift},
-        "thresholds": {"floor": min(FLOOR, flag / 2), "flag": flag, "review": review, "drop": drop},
+        "thresholds": {"floor": min(CANDIDATE, flag / 2), "flag": flag, "review": review, "drop": drop},
         "flag_precision": _flag_precision(chosen, rate=about["expected_rate"], source=about),
         "metrics": {**card["metrics"], "calibration": about},
     }
@@ -198,7 +191,9 @@ def section(found: Calibrated, *, synthetic: bool) -> str:
     lines = [
         f"Fitted on {about['words']:,} words of {about['documents']:,} documents ({', '.join(about['data'])}), "
         f"{about['base_rate']:.2%} of them wrong{made}, for text in which {found.rate:.2%} are. Expected calibration "
-        f"error there {found.error_after:.4f} (before: {found.error_before:.4f}). The readout was "
+        f"error there {found.after.error:.4f} (before: {found.before.error:.4f}), over candidates (words of "
+        f"probability {CANDIDATE:g} or more) {found.after.candidates.told()} "
+        f"(before: {found.before.candidates.told()}). The readout was "
         f"{'kept' if found.fit.kept else 'fitted anew'}: average precision "
         + (f"{before:.3f}." if after is None else f"{before:.3f}, cross-validated {after.average_precision:.3f} anew."),
         "",

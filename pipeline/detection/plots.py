@@ -1,7 +1,7 @@
 """Precision-recall curves and reliability as PNG. matplotlib is optional (`pip install 'rtdscan[evaluate]'`)."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.pipeline.detection.metrics import Curve
-from rtdscan.pipeline.detection.reliability import Bin
+from rtdscan.pipeline.detection.reliability import CANDIDATE, Reliability
 from rtdscan.transforms.errors import UserError
 
 MOST_KINDS = 10
@@ -66,23 +66,24 @@ def plot_precision_recall(
     figure.savefig(path, dpi=120)
 
 
-def plot_reliability(path: str, tables: Mapping[str, Sequence[Bin]], *, title: str) -> None:
-    """Draw the share of wrong words over the probability, and how many words there are.
+def plot_reliability(path: str, tables: Mapping[str, Reliability], *, title: str) -> None:
+    """Draw the share of wrong words over the probability, and how many words there are; the legend has the errors.
 
     Args:
         path: PNG to write.
-        tables: Name -> reliability table.
+        tables: Name -> reliability.
         title: Above the figure.
     """
     figure, axes = _figure(2, title)
     axes[0].plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
-    for name, bins in tables.items():
+    for name, found in tables.items():
+        bins = found.bins
         mean, rate = [b.mean for b in bins], [b.rate for b in bins]
         spread = [
             [max(0.0, b.rate - b.interval[0]) for b in bins],
             [max(0.0, b.interval[1] - b.rate) for b in bins],
         ]
-        axes[0].errorbar(mean, rate, yerr=spread, marker="o", ms=4, lw=1, capsize=2, label=name)
+        axes[0].errorbar(mean, rate, yerr=spread, marker="o", ms=4, lw=1, capsize=2, label=_told(name, found))
         axes[1].step(
             [b.low for b in bins] + [1.0], [b.words for b in bins] + [bins[-1].words], where="post", label=name
         )
@@ -92,6 +93,15 @@ def plot_reliability(path: str, tables: Mapping[str, Sequence[Bin]], *, title: s
         axis.legend(fontsize=8)
         axis.grid(alpha=0.25)
     figure.savefig(path, dpi=120)
+
+
+def _told(name: str, found: Reliability) -> str:
+    """A legend's two lines: the calibration error over all words, and what holds for candidates."""
+    candidates = found.candidates
+    ratio = "" if candidates.ratio is None else f", mean / observed {candidates.ratio:.2f}"
+    least = f"p ≥ {CANDIDATE:g}: "
+    line = f"{least}{candidates.error:.3f}{ratio}" if candidates.words else f"{least}no words"
+    return f"{name}: calibration error {found.error:.4f}\n{line}"
 
 
 def _figure(panels: int, title: str) -> tuple[Any, list[Any]]:

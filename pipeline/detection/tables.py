@@ -1,7 +1,7 @@
 """Figures of several detectors per kind of error: gathered, for people, and as JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rtdscan.pipeline.detection.metrics import (
     recall_name,
     told,
 )
-from rtdscan.pipeline.detection.reliability import Bin, bins_of, calibration_error
+from rtdscan.pipeline.detection.reliability import CANDIDATE, Reliability
 from rtdscan.pipeline.detection.truth import ALL, Truth, document_scores, label_documents, told_of_documents
 
 MODEL = "model"
@@ -69,7 +69,7 @@ class Report:
     words: dict[str, dict[str, Figures]]
     documents: dict[str, Figures]
     flags: Flags
-    reliability: list[Bin]
+    reliability: Reliability
 
     @property
     def few_documents(self) -> bool:
@@ -87,9 +87,10 @@ class Report:
                 for detector, rows in self.words.items()
             },
             "documents": {kind: figures.to_json() for kind, figures in self.documents.items()},
-            "flags": {name: getattr(self.flags, name) for name in Flags.__slots__},
-            "calibration_error": calibration_error(self.reliability) if self.reliability else None,
-            "reliability": [{name: getattr(bin_, name) for name in Bin.__slots__} for bin_ in self.reliability],
+            "flags": asdict(self.flags),
+            "calibration_error": self.reliability.error if self.reliability.bins else None,
+            "candidates": self.reliability.candidates.to_json(),
+            "reliability": [asdict(bin_) for bin_ in self.reliability.bins],
         }
 
 
@@ -145,7 +146,12 @@ def make_report(
             found = {ALL: found[ALL], **some, **found}
         words[name] = found
     counted_W = truth.counted_W & ~told_of_documents(truth)  # those of ALL
-    table = bins_of(p_W[counted_W], truth.wrong_W[counted_W], weight_W=np.ones(int(counted_W.sum())))
+    reliability = Reliability.of(
+        p_W[counted_W],
+        truth.wrong_W[counted_W],
+        fixed_W=evidence.damaged_W[counted_W],
+        weight_W=np.ones(int(counted_W.sum())),
+    )
     return Report(
         words=words,
         documents=_by_document(labelled, evidence, p_W),
@@ -157,7 +163,7 @@ def make_report(
             draws=draws,
             seed=seed,
         ),
-        reliability=table,
+        reliability=reliability,
     )
 
 
@@ -196,8 +202,15 @@ def _flags(
 
 
 def overall_table(report: Report) -> Table:
-    """All detectors on all words, with intervals."""
-    table = Table(title="all kinds of errors together, by words", title_justify="left")
+    """All detectors on all words, with intervals; and what the model's probabilities are worth."""
+    candidates = report.reliability.candidates
+    caption = (
+        f"the model's calibration error {report.reliability.error:.4f}, over {candidates.words:,.0f} candidates (words "
+        f"of probability {CANDIDATE:g} or more) {candidates.told()}"
+    )
+    table = Table(
+        title="all kinds of errors together, by words", title_justify="left", caption=caption, caption_justify="left"
+    )
     for name in ("detector", "words", "wrong", "AUROC", "average precision", "best F0.5"):
         table.add_column(name, justify="left" if name == "detector" else "right")
     for precision in PRECISIONS:
