@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: "Calibrated", console: "Console") -> None:
     from rich.table import Table
 
+    from rtdscan.pipeline.detection.calibration import HELD_OUT
     from rtdscan.pipeline.detection.metrics import told
     from rtdscan.pipeline.detection.reliability import CANDIDATE
 
@@ -104,15 +105,16 @@ def _show(found: "Calibrated", console: "Console") -> None:
     for name, reliability in (("before", found.before), ("after", found.after)):
         errors.add_row(name, f"{reliability.error:.4f}", reliability.candidates.told())
     console.print(errors)
-    names = ("wanted precision", "threshold", "precision (95 %)", "recall", "words flagged")
-    thresholds = Table(*names, title="thresholds", title_justify="left")
+    names = ("wanted precision", "threshold", "precision (95 %)", "held out", "recall", "words flagged")
+    thresholds = Table(*names, title="thresholds", title_justify="left", caption=HELD_OUT, caption_justify="left")
     for row in found.thresholds:
         if row.threshold is None:
-            thresholds.add_row(f"{row.wanted:g}", "not reached", "", "", "")
+            thresholds.add_row(f"{row.wanted:g}", "not reached")
             continue
         precision = told(row.precision, row.interval)
+        held_out = "–" if row.held_out is None else f"{row.held_out:.3f}"
         thresholds.add_row(
-            f"{row.wanted:g}", f"{row.threshold:g}", precision, f"{row.recall:.3f}", f"{row.flagged:.3%}"
+            f"{row.wanted:g}", f"{row.threshold:g}", precision, held_out, f"{row.recall:.3f}", f"{row.flagged:.3%}"
         )
     console.print(thresholds)
     chosen = found.card["thresholds"]

@@ -1,6 +1,7 @@
 """rtdscan calibrate: what is written into a bundle, and that it is better or says that it is not."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection.bundles import with_section
-from rtdscan.pipeline.detection.calibration import UNFITTED, calibrate, section
+from rtdscan.pipeline.detection.calibration import HELD_OUT, UNFITTED, calibrate, section
 from rtdscan.pipeline.detection.evidence import Evidence
 from rtdscan.pipeline.detection.measuring import Measured
 from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS
@@ -275,7 +276,10 @@ def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsy
     assert readme.count("## Calibration") == 1
     assert "errors made by" in readme
     assert "over candidates (words of probability 0.05 or more) " in readme
-    assert "| 0.9 | not reached |" in readme
+    assert "| 0.9 | not reached | | | |" in readme
+    assert [row["held_out"] is None for row in measured["thresholds"]] == [False, False, True]
+    assert re.search(r"\| 0\.02 \| [\d.]+ \| 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) \| 0\.\d{3} \| [01]\.\d{3} \|\n", readme)
+    assert HELD_OUT[1:] in readme
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert (model / "bundle.json").read_text() != (output / "bundle.json").read_text()
     assert not list(tmp_path.glob(".new-*"))
@@ -303,6 +307,7 @@ def test_a_precision_out_of_reach_is_said(model: Path, corpus: str, capsys: pyte
     assert "no threshold reaches a precision of 0.99 here" in told
     assert "not reached" in told
     assert "candidates: 0.05 or more" in told
+    assert HELD_OUT[-40:] in told
     card = load_bundle(str(model)).card
     assert card.flag_precision is None
     assert card.thresholds.flag == 0.5

@@ -14,11 +14,10 @@ from rtdscan.pipeline.detection.reliability import (
     Reliability,
     bins_of,
     calibration_error,
-    document_thresholds,
     platt,
     probability,
-    threshold_for,
 )
+from rtdscan.pipeline.detection.thresholds import document_thresholds, threshold_for
 from rtdscan.transforms.readout import sigmoid
 
 
@@ -170,7 +169,7 @@ def test_a_threshold_is_the_lowest_that_is_precise_enough(seed: int, expected: f
 
     assume(all(abs(precision(t) - wanted) > 1e-9 for t in np.unique(p)))  # which rounding decides
     enough = [t for t in np.unique(p) if (p >= t).sum() >= 20 and precision(t) >= wanted]
-    found = threshold_for(wanted, p, wrong, document_W=np.arange(400) // 10, prior=prior)
+    found = threshold_for(wanted, p, wrong, document_W=np.arange(400) // 10, fold_W=np.arange(400) // 100, prior=prior)
     if not enough:
         assert found.threshold is None
         assert found.to_json()["precision"] is None
@@ -187,16 +186,41 @@ def test_precision_at_another_share_of_errors() -> None:
     wrong = np.arange(1000) % 5 == 0
     p = np.where(wrong, 0.9, np.where(np.arange(1000) % 50 == 1, 0.9, 0.1))  # 200 wrong and 20 right at .9
     document = np.repeat(np.arange(100), 10)
-    same = threshold_for(0.5, p, wrong, document_W=document)
-    rare = threshold_for(0.05, p, wrong, document_W=document, prior=Prior.of(wrong, 0.01))
+    fold = document // 20
+    same = threshold_for(0.5, p, wrong, document_W=document, fold_W=fold)
+    rare = threshold_for(0.05, p, wrong, document_W=document, fold_W=fold, prior=Prior.of(wrong, 0.01))
     # Weights .05 and 1.2375: precision 10 / (10 + 24.75).
     assert same.precision == pytest.approx(200 / 220)
     assert rare.precision == pytest.approx(10 / 34.75)
     for row in (same, rare):
+        assert row.held_out == pytest.approx(row.precision), "all parts are alike"
         assert row.interval is not None
         assert row.interval[0] < row.precision < row.interval[1]
-    few = threshold_for(0.5, p, wrong, document_W=document // 20)
+    few = threshold_for(0.5, p, wrong, document_W=fold, fold_W=fold)
     assert (few.precision, few.interval, few.to_json()["interval"]) == (same.precision, None, None)
+
+
+@pytest.mark.parametrize(
+    # By the first part .9 is chosen, which flags 15 wrong words of the second; by the second .5, which flags 15 wrong
+    # and 15 right words of the first. All together choose .5: 45 wrong and 15 right.
+    ("prior", "wanted", "precision", "held_out"),
+    [
+        (Prior(), 0.75, 45 / 60, 30 / 45),
+        (Prior(wrong=0.5, right=2.0), 0.4, 22.5 / 52.5, 15 / 45),
+    ],
+)
+def test_flags_are_held_out_from_the_choice_of_their_threshold(
+    prior: Prior, wanted: float, precision: float, held_out: float
+) -> None:
+    """What was told was measured on the words that chose: .80 where other sentences had .73."""
+    p = np.tile(np.repeat([0.9, 0.5, 0.0], [15, 15, 40]), 2)
+    wrong, part = p > 0, np.repeat([0, 1], 70)
+    wrong[15:30] = False
+    given = {"document_W": np.arange(140) // 5, "prior": prior}
+    found = threshold_for(wanted, p, wrong, fold_W=part, **given)
+    assert (found.threshold, found.precision) == (0.5, pytest.approx(precision))
+    assert found.held_out == found.to_json()["held_out"] == pytest.approx(held_out)
+    assert threshold_for(wanted, p, wrong, fold_W=0 * part, **given).held_out is None, "there are no others"
 
 
 def test_documents_are_reviewed_by_what_clean_ones_score() -> None:

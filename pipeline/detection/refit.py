@@ -144,7 +144,7 @@ def refit(
     old_W = evidence.logit(old, card.readout.intercept)
     new_W = None
     if not keep:
-        fold_W = _folds(evidence.document_W, words.fitted_W & words.wrong_W, folds=folds, seed=seed)
+        fold_W = folds_of(evidence.document_W, words.fitted_W & words.wrong_W, folds=folds, seed=seed)
         new_W = _out_of_fold(feature_WF, words, fold_W, prior_F=prior_F, ridge=ridge)
     chosen_W, wrong_W = words.chosen_W, words.wrong_W[words.chosen_W]
     before = measure(old_W[chosen_W], wrong_W)
@@ -185,7 +185,7 @@ def _fit(feature_WF: NDArray[Any], words: Words, rows_W: Flags, *, prior_F: Floa
     return fit(feature_WF[rows_W], wrong, prior_F=prior_F, ridge=ridge, least_scale=LEAST_SCALE)
 
 
-def _folds(document_W: NDArray[np.int64], erring_W: Flags, *, folds: int, seed: int) -> NDArray[np.int64]:
+def folds_of(document_W: NDArray[np.int64], erring_W: Flags, *, folds: int, seed: int) -> NDArray[np.int64]:
     """Part of each word; the words of a document lie in one part, and documents with errors are dealt out evenly."""
     documents, which_W = np.unique(document_W, return_inverse=True)
     order = np.random.default_rng((seed, 2)).permutation(len(documents))

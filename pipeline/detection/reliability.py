@@ -1,17 +1,17 @@
-"""Do probabilities mean what they say, and from which on is a flag right as often as wanted?
+"""Do probabilities mean what they say?
 
-Shapes: W words, C candidates, B bins, G distinct probabilities, D documents.
+Shapes: W words, C candidates, B bins.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdscan.pipeline.detection.logistic import fit
-from rtdscan.pipeline.detection.metrics import Curve, Interval, flag_interval, wilson
+from rtdscan.pipeline.detection.metrics import Interval, wilson
 from rtdscan.transforms.readout import sigmoid
 
 Floats = NDArray[np.float64]
@@ -20,18 +20,6 @@ CANDIDATE = 0.05
 """Words of this probability or more are candidates, see also `thresholds.floor`. Where errors are rare nearly all words
 are right and far below, and the calibration error over all of them hides that of these: .003 and .085 on typing errors
 in web text, where candidates' probabilities are 1.5 times what they should be."""
-
-LEAST_FLAGGED = 20
-"""Words that a threshold must flag, or its precision is an accident."""
-
-DRAWS = 1000
-"""Of the bootstrap of a threshold's precision."""
-
-QUIET = 0.98
-"""Share of documents without errors that are to stay below `thresholds.review`."""
-
-ROTTEN = 0.2
-"""A document with this share of wrong words is meant to be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,33 +115,6 @@ class Reliability:
         return calibration_error(self.bins)
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Where flags reach a precision.
-
-    Attributes:
-        wanted: Precision that was asked for.
-        threshold: Words at or above it are flagged; None: no threshold that flags LEAST_FLAGGED words reaches it.
-        precision, interval: As measured there, with a 95 % interval by drawing documents anew; None where few documents
-            have flags.
-        recall: Share of the wrong words that are flagged.
-        flagged: Share of all words that are flagged.
-    """
-
-    wanted: float
-    threshold: float | None
-    precision: float = float("nan")
-    interval: Interval | None = None
-    recall: float = 0.0
-    flagged: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by name; what does not exist is null."""
-        values = asdict(self)
-        values["interval"] = self.interval and list(self.interval)
-        return values | ({"precision": None} if self.threshold is None else {})
-
-
 class Prior(NamedTuple):
     """Weights of words under which the share of errors is that of the corpus to be scanned.
 
@@ -220,84 +181,6 @@ def calibration_error(table: Sequence[Bin]) -> float:
     return sum(bin_.words * abs(bin_.mean - bin_.rate) for bin_ in table) / max(words, 1e-300)
 
 
-def threshold_for(
-    precision: float,
-    p_W: Floats,
-    wrong_W: NDArray[np.bool_],
-    *,
-    document_W: NDArray[np.int64],
-    prior: Prior = AS_HERE,
-    seed: int = 0,
-) -> Threshold:
-    """The lowest threshold whose flags are right as often as wanted.
-
-    Args:
-        precision: Wanted.
-        p_W: Probabilities, rounded to float32 as the scan stores them.
-        wrong_W: Labels.
-        document_W: Text of each word.
-        prior: Share of wrong words where the threshold will be used; default: as here.
-        seed: Of the interval.
-    """
-    p_W = p_W.astype(np.float32).astype(np.float64)
-    curve = Curve.of(p_W, wrong_W)
-    hits_G, false_G = curve.wrong_G * prior.wrong, curve.right_G * prior.right
-    precision_G = hits_G / np.maximum(hits_G + false_G, 1e-300)
-    enough_G = curve.wrong_G + curve.right_G >= LEAST_FLAGGED
-    fits = np.flatnonzero((precision_G >= precision) & enough_G)
-    if not len(fits):
-        return Threshold(precision, None)
-    at = int(fits[-1])
-    flagged = float(hits_G[at] + false_G[at])
-    flagged_W = p_W >= curve.score_G[at]
-    below = curve.score_G[at + 1] if at + 1 < len(curve.score_G) else 0.0
-    return Threshold(
-        wanted=precision,
-        threshold=_between(float(below), float(curve.score_G[at])),
-        precision=float(precision_G[at]),
-        interval=flag_interval(wrong_W, flagged_W, document_W, weight_W=prior.weigh(wrong_W), draws=DRAWS, seed=seed),
-        recall=float(curve.recall_G[at]),
-        flagged=flagged / float(hits_G[-1] + false_G[-1]),
-    )
-
-
-def document_thresholds(
-    p_W: Floats, wrong_W: NDArray[np.bool_], document_W: NDArray[np.int64], *, documents: int
-) -> tuple[float, float]:
-    """When a document is reviewed, and when dropped.
-
-    review: documents without errors stay below with a chance of QUIET. What a document would score without its errors
-    is the mean over its right words. drop: half of the documents that are at least ROTTEN lie above, but no more than
-    one document in a thousand without errors; without twenty such documents, four times `review`.
-
-    Returns:
-        review, drop.
-    """
-    right_D = np.bincount(document_W[~wrong_W], minlength=documents)
-    sum_D = np.bincount(document_W[~wrong_W], p_W[~wrong_W], minlength=documents)
-    clean = sum_D[right_D > 0] / right_D[right_D > 0]
-    words_D = np.bincount(document_W, minlength=documents)
-    score_D = np.bincount(document_W, p_W, minlength=documents) / np.maximum(words_D, 1)
-    rotten_D = (words_D > 0) & (words_D - right_D >= ROTTEN * words_D)
-    review = float(np.quantile(clean, QUIET))
-    drop = float(np.median(score_D[rotten_D])) if rotten_D.sum() >= 20 else 4 * review
-    drop = max(drop, float(np.quantile(clean, 0.999)), 2 * review)
-    return _round(review), min(1.0, _round(drop))
-
-
 def probability(logit_W: Floats, slope: float, intercept: float) -> Floats:
     """sigmoid(slope * logit + intercept)."""
     return sigmoid(slope * logit_W + intercept)
-
-
-def _between(low: float, high: float) -> float:
-    """The roundest number above `low` and at most `high`, as float32, which the scan compares in."""
-    for digits in range(2, 12):
-        rounded = float(np.floor(high * 10**digits) / 10**digits)
-        if np.float32(rounded) > np.float32(low):
-            return rounded
-    return high
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.3g}")
