@@ -17,10 +17,11 @@ from rtdscan.pipeline.__main__ import PROGRAMS, main
 from rtdscan.pipeline.detection.bundles import with_section
 from rtdscan.pipeline.detection.calibration import HELD_OUT, UNFITTED, calibrate, section
 from rtdscan.pipeline.detection.evidence import Evidence
+from rtdscan.pipeline.detection.logistic import fit
 from rtdscan.pipeline.detection.measuring import Measured
 from rtdscan.pipeline.detection.metrics import FEW_DOCUMENTS
-from rtdscan.pipeline.detection.refit import Words, choose_words, feature_names, refit
-from rtdscan.pipeline.detection.reliability import Prior
+from rtdscan.pipeline.detection.refit import LEAST_SCALE, Words, choose_words, feature_names, folds_of, refit
+from rtdscan.pipeline.detection.reliability import Prior, platt
 from rtdscan.pipeline.detection.settings import CalibrateConfig
 from rtdscan.pipeline.detection.truth import Truth
 from rtdscan.pipeline.summary import precision_note
@@ -94,16 +95,36 @@ def test_the_old_readout_is_kept_where_the_new_one_is_no_better() -> None:
     assert kept.coefficients == {}
 
 
-def test_a_strong_ridge_keeps_the_shipped_coefficients() -> None:
-    evidence, wrong = planted()
+def test_the_readout_is_fitted_near_what_the_old_one_does_to_logits() -> None:
+    """The old coefficients times the slope, which the new ones have in them; thresholds by logits out of fold."""
+    evidence, wrong = planted(2000)
     card = BundleCard.model_validate(
-        {"readout": {"coefficients": {"largest": 0.5, "title": 3.0}}, "calibration": {"slope": 2.0}}
+        {"readout": {"coefficients": {"largest": 0.5, "title": 0.25}}, "calibration": {"slope": 4.0}}
     )
-    words = Words(np.ones(len(wrong), bool), np.ones(len(wrong), bool), wrong)
-    names = feature_names(card, evidence, synthetic=False)
-    found = refit(card, evidence, words, names=names, ridge=1e9, folds=3, seed=0)
-    weights = found.coefficients if not found.kept else {"largest": 1.0, "title": 6.0}
-    assert weights == pytest.approx({"largest": 1.0, "title": 6.0}, rel=1e-3), "the prior has the slope in it"
+    every = np.ones(2000, bool)
+    words, names = Words(every, every, wrong), feature_names(card, evidence, synthetic=False)
+    found = refit(card, evidence, words, names=names, ridge=30.0, folds=3, seed=1)
+    given = {"prior_F": np.array([2.0, 1.0]), "ridge": 30.0, "least_scale": LEAST_SCALE}
+    whole = fit(evidence.feature_WF, wrong, **given)
+    assert not found.kept
+    assert list(found.coefficients.values()) == pytest.approx(whole.coefficient_F, rel=1e-5)
+    assert found.intercept == pytest.approx(whole.intercept, rel=1e-5)
+    part = folds_of(evidence.document_W, wrong, folds=3, seed=1)
+    for fold in range(3):
+        others = fit(evidence.feature_WF[part != fold], wrong[part != fold], **given)
+        assert found.logit_W[part == fold] == pytest.approx(others.logit(evidence.feature_WF[part == fold]))
+    assert np.abs(found.logit_W - whole.logit(evidence.feature_WF)).max() > 0.01
+    assert (found.slope, found.shift) == pytest.approx(platt(found.logit_W, wrong), rel=1e-5)
+
+
+def test_parts_share_no_document_and_deal_out_those_with_errors() -> None:
+    document = np.repeat(np.arange(30), 4)
+    erring = (document % 5 == 0) & (np.arange(120) % 4 == 0)  # six documents
+    part = folds_of(document, erring, folds=3, seed=0)
+    assert [len(set(part[document == at])) for at in range(30)] == [1] * 30
+    assert [len(set(document[part == fold])) for fold in range(3)] == [10] * 3
+    assert [int(erring[part == fold].sum()) for fold in range(3)] == [2] * 3
+    assert part.tolist() != folds_of(document, erring, folds=3, seed=1).tolist()
 
 
 @pytest.mark.parametrize("erring", [(5,), (5, 6)])

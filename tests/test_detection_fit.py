@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rtdscan.pipeline.detection import plots
 from rtdscan.pipeline.detection.logistic import fit
+from rtdscan.pipeline.detection.metrics import wilson
 from rtdscan.pipeline.detection.reliability import (
     Prior,
     Reliability,
@@ -71,6 +72,15 @@ def test_separable_words_stay_finite_and_one_label_is_refused() -> None:
         fit(logit[:, None], np.ones(4, bool))
 
 
+def test_the_slope_has_a_prior_of_one_observation() -> None:
+    logit, wrong = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True])
+    slope, intercept = platt(logit, wrong)
+    # In units of the standard deviation s the penalty is (slope s)^2 / 2; where the sum is least, gradients cancel.
+    s = np.sqrt(2.5)
+    assert (sigmoid(slope * logit + intercept) - wrong) @ logit / s == pytest.approx(-slope * s, abs=1e-6)
+    assert intercept == pytest.approx(0.0, abs=1e-6)
+
+
 def test_platt_finds_slope_and_intercept() -> None:
     rng = np.random.default_rng(3)
     logit = rng.normal(-2, 2, 60_000)
@@ -106,6 +116,15 @@ def test_reliability_by_hand() -> None:
     assert [(b.low, b.words, b.rate) for b in table] == [(0.0, 2.0, 0.5), (0.9, 3.0, pytest.approx(2 / 3))]
     # 2/5 * |.05 - .5| + 3/5 * |.9667 - .6667|
     assert calibration_error(table) == pytest.approx(0.4 * 0.45 + 0.6 * 0.3)
+
+
+def test_weighted_words_are_worth_fewer_observations() -> None:
+    wrong, weight = np.array([True, False, False]), np.array([1.0, 3.0, 0.5])
+    first, last = bins_of(np.array([0.1, 0.18, 0.9]), wrong, weight_W=weight)
+    # Kish: (1 + 3)^2 / (1^2 + 3^2) = 1.6 observations, a quarter of them wrong; a single word is one.
+    assert (first.words, first.mean, first.rate) == (4.0, pytest.approx(0.16), 0.25)
+    assert first.interval == wilson(0.4, 1.6)
+    assert last.interval == wilson(0.0, 1.0)
 
 
 def test_words_that_are_surely_right_do_not_hide_what_candidates_are_worth() -> None:
@@ -198,6 +217,26 @@ def test_precision_at_another_share_of_errors() -> None:
         assert row.interval[0] < row.precision < row.interval[1]
     few = threshold_for(0.5, p, wrong, document_W=fold, fold_W=fold)
     assert (few.precision, few.interval, few.to_json()["interval"]) == (same.precision, None, None)
+
+
+@pytest.mark.parametrize(("words", "reached"), [(19, False), (20, True)])
+def test_a_threshold_flags_some_words(words: int, reached: bool) -> None:
+    p = np.repeat([0.9, 0.1], [words, 50])
+    found = threshold_for(0.9, p, p > 0.5, document_W=np.arange(len(p)), fold_W=np.zeros_like(p, int))
+    assert (found.threshold is not None) == reached
+
+
+def test_thresholds_part_what_the_scan_can_tell_apart() -> None:
+    """Scores are stored and compared as float32."""
+    wrong, zero = np.arange(60) < 30, np.zeros(60, int)
+    one = threshold_for(0.9, np.where(wrong, 0.6 + 1e-9, 0.6), wrong, document_W=zero, fold_W=zero)
+    assert one.threshold is None, "as float32 they are one number"
+    for high in np.float32([0.6, 0.123456, 0.06337, 0.08937, 0.98765, 1.0]):
+        low = np.nextafter(high, np.float32(0))
+        p = np.where(wrong, high, low).astype(np.float64)
+        found = threshold_for(0.9, p, wrong, document_W=zero, fold_W=zero)
+        assert found.threshold is not None
+        assert (np.array([low, high]) >= np.float32(found.threshold)).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

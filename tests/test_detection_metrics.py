@@ -13,6 +13,7 @@ from rtdscan.pipeline.detection.metrics import (
     measure_kinds,
     rank_bins,
     recall_name,
+    share_interval,
     summaries,
     wilson,
 )
@@ -161,6 +162,33 @@ def test_words_of_one_document_are_not_independent() -> None:
     assert found == pytest.approx(np.quantile(times @ hits / (times @ of), [0.025, 0.975]), abs=0.02)
     # Where all flags are right, every draw says so: as many observations as documents, not a width of zero.
     assert flag_interval(flagged, flagged, document, draws=100, seed=0) == wilson(40, 40)
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_documents_without_flags_are_drawn_too_and_the_share_lies_inside(
+    hit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn:
+        def binomial(self, documents: int, share: float, *, size: int) -> np.ndarray:
+            assert (documents, share, size) == (40, 0.25, 3), "ten of forty documents have flags"
+            return np.array([0, 1, 4])
+
+        def integers(self, documents: int, *, size: int) -> np.ndarray:
+            assert documents == 10
+            return np.arange(size)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Drawn())
+    of = np.repeat([1.0, 0.0], [10, 30])
+    hits = np.where(np.isin(np.arange(40), [0, 2]) == hit, of, 0.0)
+    # Draws of one document (none is none), one and four have 1, 1 and 1/2 hits: 2.5 % lie below .525, all have .2.
+    # Of what is left they have 0, 0 and 1/2: 2.5 % lie above .475, all have .8.
+    assert share_interval(hits, of, draws=3, seed=0) == pytest.approx((0.2, 1.0) if hit else (0.0, 0.8))
+
+
+def test_no_rounding_puts_a_share_outside() -> None:
+    for of in range(1, 300):
+        assert wilson(0, of)[0] == 0.0
+        assert wilson(of, of)[1] == 1.0
 
 
 def test_wilson_by_hand() -> None:

@@ -181,6 +181,16 @@ def test_flags_and_calibration_are_about_the_words_of_the_table() -> None:
     assert make_report(labelled, ruled, label_words(labelled, ruled), **given).to_json()["candidates"]["words"] == 0
 
 
+def test_flags_are_those_of_the_scan() -> None:
+    """Which compares float32."""
+    spans = Spans.of([(0, 0, 3, "x")])
+    labelled = Labelled(["one two"], spans, Spans.of([]))
+    at, seen = np.array([0, 4]), np.ones(2, bool)
+    evidence = Evidence(("mark",), 0 * at, at, at + 3, np.zeros((2, 1), np.float32), seen, ~seen)
+    given = {"p_W": np.array([0.7 - 1e-12, 0.6]), "baselines": {}, "flag": 0.7, "draws": 0, "seed": 0}
+    assert make_report(labelled, evidence, label_words(labelled, evidence), **given).flags.flagged == 1
+
+
 def test_a_table_without_words_says_why(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty table, and a precision of 0.000, where all errors are told of documents."""
     spans = [
