@@ -231,11 +231,11 @@ def test_blank_rows_take_no_place_in_a_sample(tmp_path: Path, blank: str | None)
     for documents, expected in ((1, 1), (60, 60), (100, 100), (101, 100)):
         assert len(set(sample_texts([str(path)], text=None, documents=documents, seed=2))) == expected
     counts = np.zeros(100, int)
-    for seed in range(20):
+    for seed in range(5):
         numbers = [int(text.split()[1]) for text in sample_texts([str(path)], text=None, documents=50, seed=seed)]
         assert numbers == sorted(numbers)
         counts[numbers] += 1
-    assert counts[:50].sum() == pytest.approx(500, abs=60), "rows are not taken by where they stand (sd 11)"
+    assert counts[:50].sum() == pytest.approx(125, abs=30), "rows are not taken by where they stand (sd 6)"
     letters = MixtureSettings(kinds={"letters": 1})
     few, all_ = (corrupt_corpus([str(path)], letters, seed=0, documents=n).notes for n in (101, 100))
     assert all_ == ()
