@@ -217,6 +217,7 @@ def test_a_store_that_is_not_there(
     )
 
 
+@pytest.mark.slow
 def test_a_user_sees_one_line_and_nothing_of_beams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # seconds of waiting between them

@@ -114,6 +114,7 @@ def login(url: str, name: str, password: str) -> tuple[int, str]:
         return error.code, ""
 
 
+@pytest.mark.slow
 def test_nothing_is_shown_before_a_login(guarded: Served) -> None:
     status, _, body = get(guarded.url)
     assert status == 200
@@ -132,6 +133,7 @@ def test_nothing_is_shown_before_a_login(guarded: Served) -> None:
     assert get(guarded.url + "gradio_api/info")[0] == 401
 
 
+@pytest.mark.slow
 def test_a_browser_is_told_to_ask_no_other_host(guarded: Served) -> None:
     for path in ("", "theme.css", "nothing-here"):
         headers = get(guarded.url + path)[1]
@@ -141,6 +143,7 @@ def test_a_browser_is_told_to_ask_no_other_host(guarded: Served) -> None:
         assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.slow
 def test_only_names_of_this_machine_are_answered(guarded: Served) -> None:
     port = int(guarded.url.rstrip("/").rpartition(":")[2])
     for host, expected in (("evil.example", 421), (f"evil.example:{port}", 421), (f"localhost:{port}", 200)):
@@ -152,6 +155,7 @@ def test_only_names_of_this_machine_are_answered(guarded: Served) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_named(guarded: Served, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = guarded.url.rstrip("/").rpartition(":")[2]
     assert main(["review", str(output), "--port", port]) == 2
@@ -161,6 +165,7 @@ def test_a_port_that_is_taken_is_named(guarded: Served, output: Path, capsys: py
     assert "--port" in told.err
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_ctrl_c_ends_it_in_order_and_it_asked_nobody(guarded: Served, output: Path) -> None:
     """Last: the page is open in a client, as a browser holds it."""
