@@ -22,7 +22,7 @@ from benchmarks.corpora import sample_rows, write_rows
 from benchmarks.measure import MB, Usage, machine, python, run, table
 from benchmarks.models import SHAPES, make_model
 from benchmarks.profile import STEPS
-from rtdscan.transforms.bundle import Bundle, load_bundle
+from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.electra import ElectraShape
 from rtdscan.transforms.engines import resolve
 from rtdscan.transforms.errors import RtdscanError
@@ -131,7 +131,7 @@ def main() -> None:
             f"{setup.megabytes:.2f} MiB; {args.repeats} interleaved repeats, medians; {setup.cores} cores",
             flush=True,
         )
-        chosen = [pair for pair in CANDIDATES if _asked(pair, args) and _there(bundle, pair)]
+        chosen = [pair for pair in CANDIDATES if _asked(pair, args) and _there(pair)]
         workers = [1] if args.quick else sorted({1, setup.cores})
         stock, bare, scans = measure(setup, chosen, workers=workers, repeats=args.repeats)
         profiles = {pair: run_profile(setup, pair) for pair in chosen}
@@ -341,9 +341,9 @@ def _asked(pair: Pair, args: argparse.Namespace) -> bool:
     return (not args.engines or pair[0] in args.engines) and (not args.precisions or pair[1] in args.precisions)
 
 
-def _there(bundle: Bundle, pair: Pair) -> bool:
+def _there(pair: Pair) -> bool:
     try:
-        return resolve(bundle, engine=pair[0], precision=pair[1]) == pair
+        return resolve(engine=pair[0], precision=pair[1]) == pair
     except RtdscanError:
         return False
 

@@ -241,7 +241,6 @@ def _run(
         options=config.beam,
         arguments=beam_args,
         wait=config.wait,
-        on_done=on_done,
     )
 
 
@@ -309,7 +308,7 @@ def _outside(prepared: Prepared) -> tuple[str, ...]:
 
 def _workers(prepared: Prepared, config: ScanConfig, done: Mapping[str, Done]) -> int:
     """Worker processes: as resolved on this machine, else as many as took part."""
-    return prepared.workers if config.runner != "ray" else len({one.worker for one in done.values() if one.worker})
+    return prepared.workers if config.runner in LOCAL else len({one.worker for one in done.values() if one.worker})
 
 
 def _spans(prepared: Prepared, tally: Tally) -> list[SpanInContext]:

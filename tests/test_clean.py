@@ -1,5 +1,6 @@
 """`rtdscan clean`, end to end: the same as clean_table, resumable, refusing what does not fit, rows counted again."""
 
+import contextlib
 import json
 import os
 import re
@@ -24,7 +25,9 @@ from test_cleaning_rows import odd_table
 from workers import make_unit
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.cleaning.folder import claim
 from rtdscan.pipeline.cleaning.marks import marks_by_unit
+from rtdscan.pipeline.cleaning.plan import make_plan
 from rtdscan.transforms import storage
 from rtdscan.transforms.clean import clean_unit
 from rtdscan.transforms.cleaning.job import CleanJob
@@ -333,6 +336,35 @@ def test_kept_rows_without_a_score_are_told(own: Case, clean: Clean, tiny_bundle
     assert main(["scan", str(own.corpus), str(own.output), *options(tiny_bundle, "thresholds.not_ok=drop")]) == 0
     ran = clean(own.output, own.cleaned, "--json")
     assert (ran.json["unscored"], ran.json["kept"]) == ({}, 82 - ran.json["rejected"])
+
+
+def test_a_cleaning_that_another_one_overtook_is_busy(
+    case: Case, clean: Clean, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on without the lock where the other had made CLEANED while this one planned."""
+    with contextlib.ExitStack() as other:
+
+        def planned(output: str, settings: CleanSettings) -> object:
+            plan = make_plan(output, settings)
+            other.enter_context(storage.lock(str(case.cleaned)))
+            claim(str(case.cleaned), output, [str(case.corpus)], moved=False)
+            return plan
+
+        monkeypatch.setattr("rtdscan.pipeline.cleaning.run.make_plan", planned)
+        assert clean(case.output, case.cleaned).status == 4
+
+
+def test_what_was_not_cleaned_is_not_told_as_current(own: Case, clean: Clean) -> None:
+    first = next(path for path in sorted((own.output / "attributes").rglob("*.parquet")) if path.is_file())
+    whole = first.read_bytes()
+    ran_whole = clean(own.output, own.cleaned, "duplicates.exact=true", "--json").json
+    shutil.rmtree(own.cleaned)
+    damaged = bytearray(whole)
+    damaged[10:60] = bytes(50)  # rows; the footer is sound
+    first.write_bytes(damaged)
+    ran = clean(own.output, own.cleaned, "duplicates.exact=true", "--json")
+    assert ran.status == 1
+    assert ran.json["units"] == {"bad": 1, "hashed": ran_whole["units"]["cleaned"] - 1}
 
 
 def test_a_second_run_does_only_what_is_not_current(own: Case, clean: Clean, tiny_bundle: Path) -> None:

@@ -323,7 +323,7 @@ def test_auto_is_what_the_machine_has(
     installed: set[str], bfloat16: bool, cuda: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _pretend(monkeypatch, installed, bfloat16=bfloat16, cuda=cuda)
-    assert resolve(load_bundle("default"), engine="auto", precision="auto") == expected
+    assert resolve(engine="auto", precision="auto") == expected
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
@@ -360,7 +360,7 @@ def test_the_device_decides_along(
     engine: Any, device: Any, cuda: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False, cuda=cuda)
-    assert resolve(load_bundle("default"), engine=engine, precision="auto", device=device) == expected
+    assert resolve(engine=engine, precision="auto", device=device) == expected
 
 
 def test_a_gpu_that_was_asked_for_is_never_a_cpu(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,8 +424,8 @@ def test_int8_is_refused_where_the_cpu_or_the_ranges_lack(
 def test_openvino_never_runs_float32_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend(monkeypatch, {"openvino", "torch"}, bfloat16=False)
     with pytest.raises(UserError, match="no bfloat16 instructions; choose precision float32"):
-        resolve(load_bundle("default"), engine="openvino", precision="bfloat16")
-    assert resolve(load_bundle("default"), engine="torch", precision="bfloat16") == (
+        resolve(engine="openvino", precision="bfloat16")
+    assert resolve(engine="torch", precision="bfloat16") == (
         "torch",
         "bfloat16",
     )  # slow, but it

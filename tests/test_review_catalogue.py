@@ -314,6 +314,32 @@ def test_a_long_document_is_stored_in_part(copied: Any, monkeypatch: pytest.Monk
         assert len(stored.text) <= mark.end - mark.start + 30
 
 
+def test_a_part_begins_with_a_word_and_where_there_are_no_spaces_far_before_the_mark() -> None:
+    """A text without spaces was stored from the mark on, so that it was scored as the beginning of a text."""
+    assert documents_module._stored("中" * 200_000, 150_000, 150_001)[0] == 150_000 - documents_module.AROUND
+    first, part = documents_module._stored("word " * 40_000, 150_000, 150_004)
+    assert part.startswith("word ")
+    assert 0 <= first - (150_000 - documents_module.AROUND) <= 5
+
+
+def test_a_scan_that_could_not_be_opened_again_is_tried_again(copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page stayed with the scan before, without a word, until the next one."""
+    _, catalogue, *_ = copied
+    run = Path(catalogue.output) / "run.json"
+    before, text = catalogue.finished, run.read_text()
+    run.write_text(text + " ")
+    manifest = Path(catalogue.output) / "manifest.parquet"
+    data = manifest.read_bytes()
+    manifest.write_bytes(b"being written")
+    for _ in range(2):
+        with pytest.raises(Exception, match="manifest"):
+            catalogue.renew()
+    assert catalogue.finished is before
+    manifest.write_bytes(data)
+    catalogue.renew()
+    assert catalogue.finished is not before
+
+
 def test_an_input_that_has_gone_or_changed_is_done_without(copied: Any) -> None:
     corpus, catalogue, _, documents = copied
     row = catalogue.page(Query(low=0.01, column=FILE, value="a.parquet"), offset=0, limit=1)[0]

@@ -473,8 +473,10 @@ def test_a_process_tells_how_far_it_is(corpus: Path, output: Path, tiny_bundle: 
 def test_a_beam_runner_by_name(corpus: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     scan(corpus, tmp_path / "here", tiny_bundle)
     args = ["scan", str(corpus), str(tmp_path / "out"), *options(tiny_bundle, "runner=FnApiRunner")]
-    assert main([*args, "--", "--direct_num_workers=1"]) == 0
+    assert main([*args, "--set", "workers=7", "--", "--direct_num_workers=1"]) == 0
     assert shards(tmp_path / "out") == shards(tmp_path / "here")
+    told = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    assert told["workers"] == 1  # those that took part, whatever this machine would have
 
 
 def test_beam_options_need_a_beam_runner(corpus: Path, tmp_path: Path, tiny_bundle: Path, capsys) -> None:

@@ -530,6 +530,15 @@ def test_lock_excludes_names_the_holder_and_is_released(root):
         pass
 
 
+@pytest.mark.usefixtures("quick_leases")
+@pytest.mark.parametrize("lease", [b'{"renewed": null}', b'{"renewed": "x"}', b"[1]", b"{", b""])
+def test_an_odd_lease_holds_nothing(lease):
+    STORE.clear()
+    storage.put_bytes("mem://bucket/out/.lock", lease)
+    with storage.lock("mem://bucket/out"):
+        pass
+
+
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / ".lock").symlink_to(tmp_path / "precious")

@@ -15,7 +15,7 @@ def resolve_settings(settings: ScoreSettings, bundle: Bundle) -> ScoreSettings:
         UserError: The model can't take such windows, a threshold contradicts its own, or the engine or precision that
             was asked for is not to be had here.
     """
-    engine, precision = resolve(bundle, engine=settings.engine, precision=settings.precision, device=settings.device)
+    engine, precision = resolve(engine=settings.engine, precision=settings.precision, device=settings.device)
     if settings.precision == "auto" and engine == "openvino" and has_int8() and int8_serves(bundle):
         precision = "int8"
     if settings.window and settings.window > bundle.config.positions:

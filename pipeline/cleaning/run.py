@@ -70,11 +70,12 @@ def clean(
     inputs = read_run(output)["inputs"]
     folder.check(cleaned, output, inputs, moved=moved)
     with ExitStack() as held:
-        if folder.is_cleaned(cleaned):  # busy is told at once, however long planning takes
+        known = folder.is_cleaned(cleaned)
+        if known:  # busy is told at once, however long planning takes
             held.enter_context(storage.lock(cleaned))
         before = storage.read_bytes(storage.join(output, RUN))
         plan = make_plan(output, settings)
-        if not folder.is_cleaned(cleaned):  # nothing is made before all else is known to be right
+        if not known:  # nothing is made before all else is known to be right
             held.enter_context(storage.lock(cleaned))
         folder.claim(cleaned, output, inputs, moved=moved)
         storage.clean_temporaries(cleaned)
@@ -96,9 +97,8 @@ def _passes(plan: CleanPlan, job: CleanJob, *, workers: int) -> dict[str, Done]:
         hashing = replace(job, step="hash")
         hashed = _hashed(plan, job)
         done = _launch([unit for unit in plan.units if unit.shard not in hashed], hashing, workers=workers)
-        bad = {shard: one for shard, one in done.items() if one.outcome == "bad"}
-        if bad:
-            return bad
+        if any(one.outcome == "bad" for one in done.values()):  # none was cleaned, whatever lies there of before
+            return {unit.shard: Done(unit.shard, "hashed", "", 0.0, "", "") for unit in plan.units} | done
         marks = write_duplicates(plan, job)
     current = _current(plan, job, marks)
     return _launch([unit for unit in plan.units if unit.shard not in current], job, workers=workers)

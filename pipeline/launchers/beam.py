@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,6 @@ def run_beam(
     options: Mapping[str, Any],
     arguments: Sequence[str] = (),
     wait: bool = True,
-    on_done: Callable[[Done], None] = lambda done: None,
 ) -> list[Done]:
     """Scan units on a Beam runner.
 
@@ -43,7 +42,6 @@ def run_beam(
         options: Pipeline options by name, from the config.
         arguments: Pipeline options as on a command line; they win.
         wait: Stay until the job has ended.
-        on_done: Called for every unit, once all are done.
 
     Raises:
         RtdscanError: The pipeline failed.
@@ -63,10 +61,7 @@ def run_beam(
         raise
     except Exception as error:  # runners raise types of their own: gRPC's, HTTP's, RuntimeError
         raise RtdscanError(f"{runner}: the pipeline failed: {cause(error)}") from error
-    done = list(read_results(path))
-    for one in done:
-        on_done(one)
-    return done
+    return list(read_results(path))
 
 
 def build(root: beam.Pipeline, units: Sequence[WorkUnit], job: Job, *, results: str) -> None:

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rtdscan.pipeline.finished.folder import Finished, Shard, read_columns, read_finished
+from rtdscan.pipeline.finished.folder import Shard, read_columns, read_finished
 from rtdscan.pipeline.output import RUN
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import RtdscanError, UserError
@@ -123,18 +123,17 @@ class Catalogue:
 
     def _open(self) -> None:
         """Read what does not grow with the documents: run.json, the manifest, one schema."""
-        self._version = storage.stat(storage.join(self.output, RUN))
-        self.finished: Finished = read_finished(self.output)
-        self.shards = tuple(self.finished.shards())
+        version, finished = storage.stat(storage.join(self.output, RUN)), read_finished(self.output)
+        shards = tuple(finished.shards())
+        types: dict[str, pa.DataType] = {}
+        if shards:
+            with storage.open_read(storage.join(self.output, shards[0].path)) as source:
+                types = {field.name: field.type for field in pq.read_schema(source)}
+        # Nothing fails from here on: what could not be read leaves all as it was, and the next look tries again.
+        self._version, self.finished, self.shards = version, finished, shards
         root = str(storage.local(self.output).absolute())
         self._paths = {f"{root}/{shard.path}": shard for shard in self.shards}
-        self._counts: dict[Query, int] = {}
-        names: list[str] = []
-        types: dict[str, pa.DataType] = {}
-        if self.shards:
-            with storage.open_read(storage.join(self.output, self.shards[0].path)) as source:
-                types = {field.name: field.type for field in pq.read_schema(source)}
-            names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
+        names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
         self._alias = {name: f"c{at}" for at, name in enumerate(types)}
         self.columns: tuple[str, ...] = (FILE, *names)
         in_path = dict.fromkeys(name for shard in self.shards for name in partitions(shard.file))
@@ -173,10 +172,8 @@ class Catalogue:
         query = replace(query, order=CORPUS, descending=True)
         if not query.narrow:
             return sum(shard.rows for shard in self._shards(query))
-        if query not in self._counts:
-            (found,) = self._fetch("count(*)", query, self._shards(query), "")
-            self._counts[query] = int(found[0])
-        return self._counts[query]
+        (found,) = self._fetch("count(*)", query, self._shards(query), "")
+        return int(found[0])
 
     def page(self, query: Query, *, offset: int, limit: int) -> list[Row]:
         """Some documents of a query, in its order."""
@@ -192,7 +189,7 @@ class Catalogue:
         return self._rows(replace(query, order=CORPUS), chosen)
 
     def values(self, column: str) -> list[str]:
-        """Values of a column, the most frequent first."""
+        """Values of a column, the most frequent first; files in the order of the corpus."""
         if column == FILE:
             return list(dict.fromkeys(shard.file for shard in self.shards))[:VALUES]
         if _is_of_files(column):

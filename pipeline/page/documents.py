@@ -1,5 +1,6 @@
 """One document: its text from INPUT, its marks, and what people say about them."""
 
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ STORED_WHOLE = 100_000
 """Characters of a document that is stored whole with a verdict; of a longer one AROUND on each side."""
 
 AROUND = 20_000
+
+LONGEST_WORD = 100
+"""Characters among which such a part looks for the beginning of a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ def _stored(text: str, start: int, end: int) -> tuple[int, str]:
     if len(text) <= STORED_WHOLE:
         return 0, text
     first, last = max(0, start - AROUND), min(len(text), end + AROUND)
-    while first > 0 and first < start and not text[first - 1].isspace():
-        first += 1
+    # From a word's beginning, if one is near: in scripts without spaces there is none before the mark.
+    space = re.search(r"\s", text[first : min(first + LONGEST_WORD, start)]) if first else None
+    first += space.end() if space else 0
     return first, text[first:last]

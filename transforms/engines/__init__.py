@@ -65,11 +65,10 @@ _DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")
 """One of these is there where NVIDIA's driver is; the last with WSL."""
 
 
-def resolve(bundle: Network, *, engine: EngineName, precision: Precision, device: Device = "auto") -> tuple[str, str]:
+def resolve(*, engine: EngineName, precision: Precision, device: Device = "auto") -> tuple[str, str]:
     """What `auto` means on this machine.
 
     Args:
-        bundle: The model.
         engine: As asked for.
         precision: As asked for.
         device: As asked for. That it is there is up to who runs the network, which may be another machine.
@@ -123,7 +122,7 @@ def load_engine(
     Raises:
         UserError: What was asked for is not there.
     """
-    name, resolved = resolve(bundle, engine=engine, precision=precision, device=device)
+    name, resolved = resolve(engine=engine, precision=precision, device=device)
     if name == "torch":
         from rtdscan.transforms.engines.torch import TorchEngine
 

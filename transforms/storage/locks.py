@@ -77,7 +77,7 @@ def _lease(output: str, path: str) -> Iterator[None]:
     """Best effort: no file system of Beam's has a conditional put. Whole puts keep the output sound without it."""
     token = uuid.uuid4().hex
     holder = _holder(path)
-    if time.time() - float(holder.get("renewed", 0)) < LEASE_SECONDS:
+    if time.time() - holder["renewed"] < LEASE_SECONDS:
         raise _busy(output, holder, f"if it was killed, try again in {LEASE_SECONDS:.0f} s")
     done = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, token, done), name="rtdscan-lease", daemon=True)
@@ -120,8 +120,9 @@ def _holder(path: str) -> dict[str, Any]:
     try:
         holder = json.loads(read_bytes(path) or b"{}")
     except ValueError:  # being written
-        return {}
-    return holder if isinstance(holder, dict) else {}
+        holder = None
+    known = isinstance(holder, dict) and type(holder.get("renewed")) in (int, float)
+    return holder if known else {"renewed": 0.0}
 
 
 def _busy(output: str, holder: dict[str, Any], advice: str) -> BusyError:
