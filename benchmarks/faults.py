@@ -69,8 +69,9 @@ class Scan:
         """Processes that score: children of the launcher, or of the pool."""
         if self.nodes:
             return self._tasks()
-        leaders = {self.process.pid, *self.workers}
-        return [pid for pid in self.pids() if pid not in leaders and b"tracker" not in _command(pid)]
+        commands = {pid: _command(pid) for pid in self.pids() if pid not in {self.process.pid, *self.workers}}
+        # Not "tracker" alone: the command of a spawned worker has `tracker_fd=`.
+        return [pid for pid, command in commands.items() if command and b"resource_tracker" not in command]
 
     def _tasks(self) -> list[int]:
         """Processes of nodes that run a task; Ray names them after it."""
@@ -131,9 +132,12 @@ RUNNERS: dict[str, Callable[[Path], AbstractContextManager[Runner]]] = {"local":
 
 
 def kill_worker(scan: Scan, dice: random.Random) -> None:
-    """SIGKILL for a process that scores."""
-    for pid in dice.sample(scan.victims(), min(1, len(scan.victims()))):
-        os.kill(pid, signal.SIGKILL)
+    """SIGKILL for a process that scores, as soon as there is one."""
+    while scan.process.poll() is None:
+        if victims := scan.victims():
+            with suppress(ProcessLookupError):
+                return os.kill(dice.choice(victims), signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def kill_all(scan: Scan, dice: random.Random) -> None:
@@ -194,7 +198,7 @@ FAULTS = {
 class Row:
     """What became of the trials of one fault on one runner."""
 
-    tried: int = 0
+    tried: int = 0  # of those that were disturbed before they had ended
     unharmed: int = 0
     hangs: int = 0
     lost_rows: int = 0
@@ -205,7 +209,7 @@ class Row:
 
 
 def main() -> int:
-    """Run the trials, print the table; exit status 1 where a row was lost, doubled or differs."""
+    """Run the trials, print the table; exit status 1 where a scan hung or a row was lost, doubled or differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=12, help="trials of each runner")
     parser.add_argument("--seed", type=int, default=1)
@@ -236,7 +240,9 @@ def main() -> int:
         if args.json
         else show(table)
     )
-    return int(any(row.lost_rows or row.double_rows or row.other_bytes or row.unfinished for row in table.values()))
+    return int(
+        any(row.hangs + row.lost_rows + row.double_rows + row.other_bytes + row.unfinished for row in table.values())
+    )
 
 
 def trial(
@@ -253,11 +259,11 @@ def trial(
     """Scan, disturb, scan again if need be, compare; adds to `row`."""
     corpus, output = place / "corpus", place / "out"
     whole = len(_shards(expected))
-    row.tried += 1
     with runner(place) as how:
         scan = Scan(_start(corpus, output, model, how), output, corpus, how.workers, how.nodes)
         _until_shards(scan, dice.randrange(1, whole * 3 // 4))
         if scan.process.poll() is None:
+            row.tried += 1
             FAULTS[fault](scan, dice)
         status = _end(scan, patience=patience)
         row.hangs += status is None
@@ -367,7 +373,7 @@ def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return b"tracker"
+        return b""
 
 
 def _unlimit(pid: int, before: tuple[int, int]) -> None:
