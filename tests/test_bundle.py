@@ -124,6 +124,17 @@ def test_tokenizer_neither_cuts_nor_pads(model: Path) -> None:
     assert len(load_bundle(str(model)).tokenizer().encode("a", add_special_tokens=False).ids) == 1
 
 
+def test_a_tokenizer_to_change_is_not_the_one_that_is_shared(model: Path) -> None:
+    bundle = load_bundle(str(model))
+    shared, own = bundle.shared_tokenizer(), bundle.tokenizer()
+    own.enable_truncation(2)
+    own.enable_padding(length=9)
+    assert load_bundle(str(model)).shared_tokenizer() is shared
+    assert len(shared.encode("a b c d e f", add_special_tokens=False).ids) == 6
+    tiny_tokenizer().save(str(model / "tokenizer.json"), pretty=False)  # other bytes, another digest
+    assert load_bundle(str(model)).shared_tokenizer() is not shared
+
+
 def test_written_masks_were_taken_for_masks(model: Path) -> None:
     tokens = load_bundle(str(model)).tokenizer().encode("a [MASK] b[SEP] c", add_special_tokens=False).tokens
     assert "".join(tokens).replace("##", "") == "a[mask]b[sep]c"

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import make_tiny_bundle
+from tokenizers import Tokenizer
 
+from rtdscan.transforms import bundle as bundle_module
 from rtdscan.transforms import scorer as scorer_module
 from rtdscan.transforms.documents import PIECE_BYTES
 from rtdscan.transforms.errors import EngineError, UserError
@@ -99,6 +102,27 @@ def test_equal_texts_run_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -
     scorer.score(texts("First text.\n\n" + boilerplate))
     scorer.score(texts("Second text, a longer one.\n\n" + boilerplate))
     assert whole <= sum(ran)
+
+
+def test_every_table_opened_the_tokenizer_again(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took longer than to score a table of short texts."""
+    opened = []
+
+    def counting(path: Path) -> Tokenizer:
+        opened.append(path)
+        return open_tokenizer(path)
+
+    open_tokenizer = bundle_module._open_tokenizer
+    monkeypatch.setattr(bundle_module, "_open_tokenizer", counting)
+    bundle_module._shared_tokenizer.cache_clear()
+    table = texts(PROSE, "Hello there.", PROSE * 3)
+    first = scorer.score(table)
+    with ThreadPoolExecutor(3) as threads:
+        assert all(first.equals(again) for again in threads.map(scorer.score, [table] * 6))
+    assert opened == [scorer.bundle.path]
+    bundle_module._shared_tokenizer.cache_clear()
+    assert first.equals(scorer.score(table))  # to the bit, with a new one
+    assert len(opened) == 2
 
 
 @pytest.mark.parametrize(

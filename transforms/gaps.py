@@ -96,4 +96,4 @@ class GapReader:
 def load_reader(bundle: Bundle, *, settings: ScoreSettings) -> GapReader | None:
     """Of a bundle's generator; None where it has none."""
     generator = load_generator(bundle, settings=settings)
-    return GapReader(generator, bundle.tokenizer(), bundle) if generator else None
+    return GapReader(generator, bundle.shared_tokenizer(), bundle) if generator else None

@@ -35,7 +35,7 @@ def score_pieces(
         on_tokens: Called now and then with the number of tokens scored since.
     """
     window = settings.window or bundle.card.window
-    chunk = make_chunk(pieces, tokenizer=bundle.tokenizer(), window=window, unknown=bundle.special.unk)
+    chunk = make_chunk(pieces, tokenizer=bundle.shared_tokenizer(), window=window, unknown=bundle.special.unk)
     forward = run_windows(
         chunk,
         engine=engine,

@@ -114,7 +114,8 @@ def measure_ranges(bundle: Bundle, texts: Sequence[str]) -> Ranges:
 
     meter = RangeMeter(bundle, threads=usable_cores())
     pieces = [Piece(at, text) for at, text in enumerate(texts)]
-    chunk = make_chunk(pieces, tokenizer=bundle.tokenizer(), window=bundle.card.window, unknown=bundle.special.unk)
+    tokenizer, unknown = bundle.shared_tokenizer(), bundle.special.unk
+    chunk = make_chunk(pieces, tokenizer=tokenizer, window=bundle.card.window, unknown=unknown)
     run_windows(chunk, engine=meter, special=bundle.special, tokens=1024)
     meter.close()
     return Ranges.of(meter.ranges(), network=network_digest(bundle))

@@ -132,7 +132,7 @@ def _of_pieces(
 ) -> Evidence:
     settings, special = scorer.settings, scorer.bundle.special
     window = settings.window or scorer.bundle.card.window
-    chunk = make_chunk(pieces, tokenizer=scorer.bundle.tokenizer(), window=window, unknown=special.unk)
+    chunk = make_chunk(pieces, tokenizer=scorer.bundle.shared_tokenizer(), window=window, unknown=special.unk)
     forward = run_windows(chunk, engine=scorer.engine, special=special, tokens=settings.batch_tokens * settings.threads)
     level_P = text_levels(forward.logit_N, pairs=chunk.pairs, words_T=chunk.words_P)
     network_WF, seen_W = word_features(
