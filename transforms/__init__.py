@@ -11,6 +11,7 @@ drift        how far a run is from the accepted one
 gates        bounds on metrics -> verdicts
 records      the elements of the graph and the Arrow schemas, in one place
 storage      read, list and atomically commit on any file system
+footers      open a Parquet file without parsing its footer again
 units        Parquet's footers, and a unit's rows
 cutting      footers -> work units
 words        text -> words, by character offsets

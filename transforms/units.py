@@ -29,8 +29,9 @@ from rtdscan.transforms.columns import (
     leaf_count,
 )
 from rtdscan.transforms.errors import RtdscanError, StoreError
+from rtdscan.transforms.footers import open_parquet
 from rtdscan.transforms.partitions import partition_values, partitions
-from rtdscan.transforms.records import WorkUnit
+from rtdscan.transforms.records import InputFile, WorkUnit
 
 MIB = 1 << 20
 
@@ -159,7 +160,7 @@ def read_unit(
     with told(where):
         _check_unchanged(unit)
         with storage.open_read(unit.file.path) as source:
-            file = _open(source, text)
+            file = _open(source, unit.file, text)
             schema = file.schema_arrow
             of_path, null = partitions(unit.file.relative), absent or {}
             added = [other for other in columns if (other in of_path or other in null) and is_absent(schema, other)]
@@ -191,11 +192,11 @@ def read_unit(
     return rows
 
 
-def _open(source: Any, text: str) -> pq.ParquetFile:
+def _open(source: Any, which: InputFile, text: str) -> pq.ParquetFile:
     """Open a file for streaming. Checksums are checked where the writer left some."""
     options: dict[str, Any] = {"pre_buffer": False, "buffer_size": MIB, "page_checksum_verification": True}
     options["coerce_int96_timestamp_unit"] = INT96_UNIT
-    file = pq.ParquetFile(source, **options)
+    file = open_parquet(source, which, **options)
     found = find_column(file.schema_arrow, text)
     if found is None or not pa.types.is_dictionary(found.type):
         # Not read_dictionary: where a dictionary was given up it hashes all texts anew (1 GB: 270 s, 4 GB of memory).

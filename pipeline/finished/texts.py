@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rtdscan.pipeline.finished.folder import Finished, Shard
 from rtdscan.transforms import storage
 from rtdscan.transforms.columns import find_column
 from rtdscan.transforms.errors import RtdscanError
+from rtdscan.transforms.footers import open_parquet
 from rtdscan.transforms.records import InputFile, WorkUnit
 from rtdscan.transforms.shards import read_stamp
 from rtdscan.transforms.units import INT96_UNIT, FileProblem, content_digest, read_footer, read_unit
@@ -129,7 +129,7 @@ def _read_columns(unit: WorkUnit, names: Sequence[str]) -> pa.Table:
     parts, at, end = [], 0, unit.skip + unit.rows
     with storage.open_read(unit.file.path) as source:
         options = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": INT96_UNIT}
-        file = pq.ParquetFile(source, **options)
+        file = open_parquet(source, unit.file, **options)
         for batch in file.iter_batches(row_groups=[unit.row_group], columns=list(names), use_threads=False):
             first, last = max(unit.skip - at, 0), min(end - at, batch.num_rows)
             at += batch.num_rows

@@ -15,6 +15,7 @@ from rtdscan.transforms import storage
 from rtdscan.transforms.cleaning.job import CleanJob, changes_path, hashes_path, kept_path, rejected_path
 from rtdscan.transforms.cleaning.rows import MARKS, REASON, Cleaned, reason_kind
 from rtdscan.transforms.columns import get_column
+from rtdscan.transforms.footers import open_parquet
 from rtdscan.transforms.job import digest_of
 from rtdscan.transforms.partitions import add_partitions
 from rtdscan.transforms.records import WorkUnit
@@ -70,7 +71,7 @@ def read_rows(unit: WorkUnit, *, text: str, digest: str) -> pa.Table:
     if storage.stat(unit.file.path) != (unit.file.size, unit.file.version):
         raise FileProblem(f"{name} has changed since the scan: scan again, then clean")
     with told(f"{name}, row group {unit.row_group}"), storage.open_read(unit.file.path) as source:
-        file = pq.ParquetFile(source, **_OPTIONS)
+        file = open_parquet(source, unit.file, **_OPTIONS)
         try:
             rows = _rows(file, unit)
         except pa.ArrowInvalid as error:
