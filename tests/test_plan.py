@@ -126,7 +126,7 @@ def test_summary_adds_up(corpus):
     assert 19.5 <= summary.rows < 39
     assert summary.text_bytes == sum(unit.text_bytes for unit in plan.units)
     assert summary.tokens == round(summary.text_bytes / 4.6)
-    assert summary.seconds == summary.tokens / 200
+    assert summary.seconds == pytest.approx((summary.tokens / 100 + 0.04 * summary.units) / 2)
     assert summary.current is None
     assert [group.text_bytes for group in summary.largest] == sorted(
         (unit.text_bytes for unit in whole.units), reverse=True
@@ -168,6 +168,18 @@ def test_current_units_need_no_work(corpus):
     assert summary.tokens == round(rest / 4.6) > 0
 
 
+def test_the_time_of_many_small_files_was_that_of_their_tokens(corpus):
+    """For 2,000 files of two short texts 30 s were told where 240 s were needed."""
+    plan = make_plan([str(corpus)])
+
+    def seconds(*foreseen):
+        return summarize(plan, tokens_per_second=1e12, workers=2, foreseen=foreseen).seconds
+
+    assert seconds(*["scored"] * 5) == pytest.approx(0.1)  # 5 units of 0.04 s, two at a time
+    assert seconds("current", "rewritten", "touched", "scored", "current") == pytest.approx(0.06)
+    assert seconds(*["current"] * 5) == 0
+
+
 def test_render_tells_it_to_people(corpus):
     (corpus / "b/cut.parquet").rename(corpus / "b/[red]cut.parquet")
     plan = make_plan([str(corpus)], sample=0.5)
@@ -180,7 +192,7 @@ def test_render_tells_it_to_people(corpus):
         "4, and 2 bad",
         "of 39 (sample)",
         "0 units need no work",
-        "2 x 100 tokens/s",
+        "2 x 100 tokens/s, and 0.04 s a unit)",
         "[red]cut.parquet is cut",
     ):
         assert expected in told.getvalue()
