@@ -1,11 +1,13 @@
 """What a scan says at its end: to people as text, to jobs as JSON, to schedulers in Prometheus' format."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,12 +17,16 @@ from rtdscan.pipeline.judging import Judgement, print_judgement
 from rtdscan.pipeline.language import doubt_of
 from rtdscan.pipeline.printing import one_line, shown
 from rtdscan.transforms.bundle import Bundle
+from rtdscan.transforms.gates import Verdict
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 WORST_SHOWN = 5
 BAD_SHOWN = 10
+
+GROUPS_TOLD = 200
+"""Values of a column that metrics.prom has for a gate, failed ones first: Prometheus keeps each as a time series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +208,46 @@ def prometheus_text(summary: Summary, *, finished_at: float) -> bytes:
 
 
 def _gauge_gates(judgement: Judgement, registry: CollectorRegistry) -> None:
-    """A gate is 1 unless one of its values failed; NaN where none could be judged."""
     if judgement.verdicts:
-        gates = Gauge("rtdscan_gate_passed", "1 passed, 0 failed, NaN not judged", ["gate"], registry=registry)
-        for name in dict.fromkeys(verdict.gate for verdict in judgement.verdicts):
-            outcomes = {verdict.verdict for verdict in judgement.verdicts if verdict.gate == name}
-            passed = 1.0 if "passed" in outcomes else float("nan")
-            gates.labels(name).set(0.0 if "failed" in outcomes else passed)
+        registry.register(_Gates(judgement.verdicts))
     if judgement.drift:
         drift = Gauge("rtdscan_drift", "distance to the accepted run", ["measure"], registry=registry)
         for name, measure in judgement.drift.items():
             if measure["comparable"] and measure["value"] is not None:
                 drift.labels(name).set(measure["value"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Gates(Collector):
+    """Series of gates. A gate is 1 unless one of its values failed, NaN where none could be judged; one that is `by` a
+    column has series for its values too, with `of` which. A Gauge's series would all have the same labels."""
+
+    verdicts: tuple[Verdict, ...]
+
+    def collect(self) -> Iterator[Metric]:
+        passed = Metric("rtdscan_gate_passed", "1 passed, 0 failed, NaN not judged", "gauge")
+        values = Metric("rtdscan_gate_value", "the number that the gate judged", "gauge")
+        for name in dict.fromkeys(verdict.gate for verdict in self.verdicts):
+            own = sorted((one for one in self.verdicts if one.gate == name), key=_failed_first)
+            outcomes = {verdict.verdict for verdict in own}
+            judged = "failed" if "failed" in outcomes else "passed" if "passed" in outcomes else ""
+            passed.add_sample(passed.name, {"gate": name}, _OUTCOMES.get(judged, math.nan))
+            for verdict in own[:GROUPS_TOLD]:
+                labels = {"gate": name}
+                if verdict.by is not None and verdict.of is not None:
+                    labels |= {"by": verdict.by, "of": verdict.of}
+                    passed.add_sample(passed.name, labels, _OUTCOMES.get(verdict.verdict, math.nan))
+                if verdict.value is not None:
+                    values.add_sample(values.name, labels, verdict.value)
+        yield passed
+        yield values
+
+
+_OUTCOMES = {"failed": 0.0, "passed": 1.0}
+
+
+def _failed_first(verdict: Verdict) -> float:
+    return _OUTCOMES.get(verdict.verdict, 2.0)
 
 
 def precision_note(bundle: Bundle, tally: Tally, *, flag: float | None) -> str | None:

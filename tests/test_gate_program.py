@@ -18,13 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import attributes, options, run_here, shards, write_corpus
+from prometheus_client.parser import text_string_to_metric_families
 
 from rtdscan.pipeline import output as folder
 from rtdscan.pipeline.__main__ import main
 from rtdscan.pipeline.config import ScanConfig
+from rtdscan.pipeline.judging import Judgement
 from rtdscan.pipeline.launchers import Submitted
 from rtdscan.pipeline.notify import message, notify
 from rtdscan.pipeline.sections import NotifySettings
+from rtdscan.pipeline.summary import Summary, prometheus_text
 from rtdscan.transforms import storage
 from rtdscan.transforms.errors import BusyError, EngineError, UserError
 from rtdscan.transforms.gates import Verdict
@@ -108,11 +111,61 @@ def test_a_scan_whose_gate_fails_is_finished_and_exits_with_3(
         '{gate="rows"} 1.0',
         '{gate="null_share"} 0.0',
         '{gate="by_source"} 1.0',
+        '{by="source",gate="by_source",of="s1"} 1.0',
         '{gate="drift.ks_score"} NaN',
     ):
         assert f"rtdscan_gate_passed{line}\n" in prometheus
+    assert f'rtdscan_gate_value{{gate="null_share"}} {nulls / 82}\n' in prometheus
+    assert 'rtdscan_gate_value{gate="drift' not in prometheus
     assert set(summary["units"]) == {"current"}, "bounds are no reason to touch a shard"
     assert shards(scanned.output) == before
+
+
+def series(*verdicts: Verdict) -> dict[str, dict[tuple[str, ...], float]]:
+    """What metrics.prom says of gates: by the series' name, of `gate`, `by` and `of`."""
+    facts = {"output": "out", "finished": True, "outcomes": {}, "bad": (), "seconds": 1.0, "tokens_scored": 0}
+    how = {"model": "m", "engine": "e", "precision": "p", "workers": 1, "threads": 1}
+    about = {"precision_note": None, "warnings": (), "judgement": Judgement(verdicts)}
+    text = prometheus_text(Summary(tally=Tally.zero(), **facts, **how, **about), finished_at=0.0).decode()
+    found: dict[str, dict[tuple[str, ...], float]] = {"rtdscan_gate_passed": {}, "rtdscan_gate_value": {}}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples if family.name in found else ():
+            assert set(sample.labels) in ({"gate"}, {"gate", "by", "of"})
+            key = tuple(sample.labels[name] for name in ("gate", "by", "of") if name in sample.labels)
+            assert key not in found[family.name], "a series twice: Prometheus would refuse all"
+            found[family.name][key] = sample.value
+    return found
+
+
+def test_no_alert_could_name_the_value_of_the_column_that_failed() -> None:
+    odd = 'a "quoted" \\ path\nof 二 lines'
+    found = series(
+        Verdict("rows", "rows", ">= 1", None, None, 5, "passed"),
+        Verdict("drops", "drop_share", "<= 0.2", "site", "b", 0.1, "passed"),
+        Verdict("drops", "drop_share", "<= 0.2", "site", odd, 0.3, "failed"),
+        Verdict("drops", "drop_share", "<= 0.2", "site", "new", None, "no data"),
+        Verdict("empty", "null_share", "<= 0.2", "site", None, None, "no data", "no rows"),
+    )
+    unjudged = {key for key, value in found["rtdscan_gate_passed"].items() if value != value}
+    assert unjudged == {("drops", "site", "new"), ("empty",)}
+    assert {key: value for key, value in found["rtdscan_gate_passed"].items() if key not in unjudged} == {
+        ("rows",): 1.0,
+        ("drops",): 0.0,
+        ("drops", "site", "b"): 1.0,
+        ("drops", "site", odd): 0.0,
+    }
+    values = {("rows",): 5.0, ("drops", "site", "b"): 0.1, ("drops", "site", odd): 0.3}
+    assert found["rtdscan_gate_value"] == values
+
+
+def test_of_many_values_of_a_column_the_failed_ones_come_first() -> None:
+    verdicts = [
+        Verdict("drops", "drop_share", "<= 0.2", "site", f"{at}", 0.5, "failed" if at % 2 else "passed")
+        for at in range(300)
+    ]
+    found = series(*verdicts)["rtdscan_gate_passed"]
+    assert len(found) == 201
+    assert [key[2] for key, value in found.items() if key[1:] and not value] == [f"{at}" for at in range(1, 300, 2)]
 
 
 def test_counts_by_a_column_need_no_network_and_are_right(
