@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,6 +115,40 @@ def test_what_does_not_fit_is_refused() -> None:
     taken = texts("a").append_column(REASON, pa.array(["x"]))
     with pytest.raises(UserError, match=r"has a column rtdscan_reason.*rename it"):
         clean_table(taken, attributes(1), settings(), text="text")
+
+
+def through_pandas(table: pa.Table) -> pa.Table:
+    """As it comes back: vectors are plain lists."""
+    at = table.schema.get_field_index("embedding")
+    return table if at < 0 else table.set_column(at, "embedding", table[at].cast(pa.list_(pa.float16())))
+
+
+@pytest.mark.parametrize("framed", [through_pandas, pl.from_arrow])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep": "status == 'ok'", "duplicates": {"near": 0.95}},
+        {"spans": {"action": "mask", "replace": True}, "duplicates": {"exact": True}},
+    ],
+)
+def test_data_frames_that_a_scorer_takes_ended_with_an_attribute_error(framed: Any, options: dict[str, Any]) -> None:
+    vectors = [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0], None]
+    told = [[(3, 7, 0.9, ["goes", "gods"])], [], None, [(0, 1, 0.8, [])], []]
+    scored = attributes(5, decisions=["keep"] * 4 + ["drop"], spans=told, vectors=vectors)
+    table = texts("He gose home.", "One here.", "One here.", "A b.", None)
+    expected = clean_table(table, scored, settings(**options))
+    assert expected.kept.num_rows
+    assert expected.rejected.num_rows
+    assert expected.changes.num_rows or "spans" not in options
+    for whole in (table, framed(table)):
+        found = clean_table(whole, framed(scored), settings(**options))
+        assert [one.to_pylist() for one in found] == [one.to_pylist() for one in expected]
+
+
+def test_what_is_no_table_is_told_as_such() -> None:
+    for both in ((texts("a").to_pylist(), attributes(1)), (texts("a"), attributes(1).to_pydict())):
+        with pytest.raises(TypeError, match=r"expected a pyarrow\.Table or a data frame, found (list|dict)"):
+            clean_table(*both, settings())
 
 
 def odd_table() -> pa.Table:

@@ -10,7 +10,7 @@ from rtdscan.transforms.cleaning.duplicates import Marks, equal_rows, similar_ro
 from rtdscan.transforms.cleaning.edits import Edit, apply_edits, edited_column, edits_of, with_column
 from rtdscan.transforms.cleaning.expressions import compile_expression, mask_of
 from rtdscan.transforms.cleaning.settings import CleanSettings, DuplicateSettings
-from rtdscan.transforms.columns import as_binary, find_text_column, get_column
+from rtdscan.transforms.columns import as_binary, as_table, find_text_column, get_column
 from rtdscan.transforms.errors import RtdscanError, UserError
 
 REASON = "rtdscan_reason"
@@ -66,7 +66,7 @@ def clean_table(
     """Keep, reject and edit rows.
 
     Args:
-        table: N rows of input, any columns.
+        table: N rows of input, any columns; a table, or a data frame of pandas or Polars, as the attributes.
         attributes: N rows of a scan, joined by position.
         settings: What to do.
         text: Name or path of the text column; default: as a scan finds it.
@@ -77,10 +77,12 @@ def clean_table(
         kept and rejected, which together are the rows of the table, and the changes.
 
     Raises:
+        TypeError: One of the two is no table.
         UserError: An expression or column is wrong, the attributes lack a column that the settings need, or the input
             has a column REASON.
         RtdscanError: There are not as many attributes as rows.
     """
+    table, attributes = as_table(table), _as_scanned(as_table(attributes))
     if table.num_rows != attributes.num_rows:
         raise RtdscanError(f"{table.num_rows} rows of input but {attributes.num_rows} of attributes: scan again")
     refuse_reason(table.schema, where=file or "the table")
@@ -99,7 +101,8 @@ def clean_table(
     kept = _filtered(table, keep)
     if not settings.edits or not kept.num_rows:
         return Cleaned(kept, rejected, CHANGES.empty_table())
-    kept, changes = _edited(kept, attributes.select(["row", "spans"]).filter(keep), settings, text=text, file=file)
+    own = _filtered(attributes.select(["row", "spans"]), keep)
+    kept, changes = _edited(kept, own, settings, text=text, file=file)
     return Cleaned(kept, rejected, changes)
 
 
@@ -107,6 +110,18 @@ def refuse_reason(schema: pa.Schema, *, where: str) -> None:
     """Raise UserError where the input has the column that tells why a row was rejected."""
     if REASON in schema.names:
         raise UserError(f"{where} has a column {REASON}, which rejected rows get from rtdscan: rename it in the input")
+
+
+def _as_scanned(attributes: pa.Table) -> pa.Table:
+    """Attributes that were in a data frame, as a scan types them: texts are no views there, vectors no plain lists."""
+    for at, field in enumerate(attributes.schema):
+        column, type_ = attributes[at], field.type
+        if pa.types.is_string_view(type_):
+            attributes = attributes.set_column(at, field.name, column.cast(pa.large_string()))
+        elif field.name == "embedding" and (pa.types.is_list(type_) or pa.types.is_large_list(type_)):
+            dims = pc.max(pc.list_value_length(column)).as_py() or 0
+            attributes = attributes.set_column(at, field.name, column.cast(pa.list_(type_.value_type, dims)))
+    return attributes
 
 
 def _refuse_lack(attributes: pa.Table, settings: CleanSettings) -> None:
