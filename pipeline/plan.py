@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     """Plan, show the summary."""
     from rich.console import Console
 
+    from rtdscan.pipeline.forecast import forecast, render
     from rtdscan.pipeline.launchers.cores import default_workers
     from rtdscan.pipeline.output import is_output
     from rtdscan.pipeline.owned import check
-    from rtdscan.pipeline.planning import render, summarize
     from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.scanning import foreseen_units, prepare
     from rtdscan.transforms.engines import usual_precision
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         plan = _plan_all(inputs, config)
     workers = default_workers() if config.workers == "auto" else config.workers
-    summary = summarize(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
+    summary = forecast(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
     with after_work(kept=False):
         if args.json:
             print_json(asdict(summary))

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rtdscan.pipeline.planning import BYTES_PER_TOKEN
+from rtdscan.pipeline.forecast import BYTES_PER_TOKEN
 from rtdscan.transforms.tally import Tally
 
 LOG_SECONDS = 30.0

@@ -9,13 +9,14 @@ import pytest
 from rtdscan.pipeline.finished.texts import _read_columns
 from rtdscan.transforms import footers, storage
 from rtdscan.transforms.cleaning.files import read_rows
+from rtdscan.transforms.cutting import cut_file
 from rtdscan.transforms.records import WorkUnit
-from rtdscan.transforms.units import FileProblem, content_digest, plan_file, read_unit
+from rtdscan.transforms.units import FileProblem, content_digest, read_unit
 
 
 def units_of(path, table: pa.Table) -> list[WorkUnit]:
     pq.write_table(table, path, row_group_size=2)
-    return plan_file(storage.expand(str(path))[0], text="text", text_mb=4.0)[1]
+    return cut_file(storage.expand(str(path))[0], text="text", text_mb=4.0)[1]
 
 
 @pytest.fixture

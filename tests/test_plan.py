@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rtdscan.pipeline.__main__ import main
+from rtdscan.pipeline.forecast import forecast, render
 from rtdscan.pipeline.owned import claim
-from rtdscan.pipeline.planning import make_plan, render, sample_units, summarize
+from rtdscan.pipeline.planning import make_plan, sample_units
 from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.records import InputFile, WorkUnit
 from rtdscan.transforms.units import read_unit
@@ -120,7 +121,7 @@ def test_a_sample_is_drawn_by_the_hash_of_the_shard():
 def test_summary_adds_up(corpus):
     plan = make_plan([str(corpus)], sample=0.5)
     whole = make_plan([str(corpus)])
-    summary = summarize(plan, tokens_per_second=100.0, workers=2)
+    summary = forecast(plan, tokens_per_second=100.0, workers=2)
     assert (summary.files, summary.all_units, summary.all_rows) == (4, 5, 39)
     assert summary.units == len(plan.units) < 5
     assert 19.5 <= summary.rows < 39
@@ -142,7 +143,7 @@ def test_a_sample_that_is_much_larger_than_asked_for_is_told(corpus):
         " unit.text_mb makes smaller ones",
     )
     told = io.StringIO()
-    render(summarize(plan, tokens_per_second=100.0, workers=2), Console(file=told, width=200))
+    render(forecast(plan, tokens_per_second=100.0, workers=2), Console(file=told, width=200))
     assert f"warning: {plan.warnings[0]}" in told.getvalue()
     assert make_plan([str(corpus)], sample=rows / 39).warnings == make_plan([str(corpus)]).warnings == ()
 
@@ -161,7 +162,7 @@ def test_types_that_differ_between_files_were_not_told(tmp_path):
 def test_current_units_need_no_work(corpus):
     plan = make_plan([str(corpus)])
     fates = ["current" if unit.file.relative == "a.parquet" else "scored" for unit in plan.units]
-    summary = summarize(plan, tokens_per_second=100.0, workers=1, foreseen=fates)
+    summary = forecast(plan, tokens_per_second=100.0, workers=1, foreseen=fates)
     assert (summary.current, summary.rewritten, summary.touched) == (3, 0, 0)
     assert summary.units == 5
     rest = sum(unit.text_bytes for unit in plan.units[3:])
@@ -173,7 +174,7 @@ def test_the_time_of_many_small_files_was_that_of_their_tokens(corpus):
     plan = make_plan([str(corpus)])
 
     def seconds(*foreseen):
-        return summarize(plan, tokens_per_second=1e12, workers=2, foreseen=foreseen).seconds
+        return forecast(plan, tokens_per_second=1e12, workers=2, foreseen=foreseen).seconds
 
     assert seconds(*["scored"] * 5) == pytest.approx(0.1)  # 5 units of 0.04 s, two at a time
     assert seconds("current", "rewritten", "touched", "scored", "current") == pytest.approx(0.06)
@@ -185,7 +186,7 @@ def test_render_tells_it_to_people(corpus):
     plan = make_plan([str(corpus)], sample=0.5)
     told = io.StringIO()
     render(
-        summarize(plan, tokens_per_second=100.0, workers=2, foreseen=["scored"] * len(plan.units)),
+        forecast(plan, tokens_per_second=100.0, workers=2, foreseen=["scored"] * len(plan.units)),
         Console(file=told, width=200),
     )
     for expected in (
