@@ -14,7 +14,8 @@ from rtdscan.pipeline.scanning import Prepared, prepare
 from rtdscan.transforms import infer
 from rtdscan.transforms.graph import scan_units
 from rtdscan.transforms.read import read_documents
-from rtdscan.transforms.records import DocumentBatch, ScoredBatch, UnitResult
+from rtdscan.transforms.records import DocumentBatch, Done, ScoredBatch, UnitResult
+from rtdscan.transforms.results import read_results, write_results
 
 
 @pytest.fixture
@@ -126,3 +127,9 @@ def test_bundles_in_threads_are_scored_one_after_the_other(prepared: Prepared, m
         found = list(threads.map(lambda batch: handler.run_inference(batch, model)[0].attributes, batches))
     assert max(most) == 1
     assert [len(table) for table in found] == [unit.rows for unit in prepared.plan.units]
+
+
+def test_of_two_results_of_a_unit_the_one_that_did_the_work_stays(tmp_path: Path) -> None:
+    worked = Done("a", "scored", "f", 9.0, "", "here:2")
+    idle = Done("a", "current", "f", 0.1, "", "here:1")
+    assert list(read_results(write_results([idle, worked], str(tmp_path / "results.jsonl")))) == [worked]

@@ -596,24 +596,28 @@ def test_a_lease_that_settles_is_taken_away_by_who_is_stopped(monkeypatch):
 
 def test_of_two_leases_at_once_one_wins(monkeypatch):
     STORE.clear()
-    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.3)
-    outcomes, both = [], threading.Barrier(2)
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.1)
+    looked, put, outcomes = threading.Barrier(2, timeout=10), locks.put_bytes, []
+
+    def put_together(path: str, data: bytes) -> None:
+        looked.wait()  # both have found nobody there
+        put(path, data)
 
     def scan() -> None:
-        both.wait()
         try:
             with storage.lock("mem://bucket/out"):
-                time.sleep(0.5)
                 outcomes.append("held")
-        except BusyError:
-            outcomes.append("busy")
+        except BusyError as error:
+            outcomes.append(str(error).rpartition("; ")[2])
+
+    monkeypatch.setattr(locks, "put_bytes", put_together)
 
     threads = [threading.Thread(target=scan) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["busy", "held"]
+    assert sorted(outcomes) == ["both began at the same moment", "held"]
 
 
 @pytest.mark.usefixtures("quick_leases")

@@ -10,7 +10,7 @@ import pytest
 from workers import make_job, make_unit
 
 from rtdscan.transforms import attempts, task
-from rtdscan.transforms.errors import EngineError, RtdscanError
+from rtdscan.transforms.errors import AT_FAULT, EngineError, RtdscanError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, WorkUnit
 from rtdscan.transforms.task import Task, read_diary, run_task
@@ -82,12 +82,13 @@ def test_a_model_is_tried_out_once_a_process(job: Job, monkeypatch: pytest.Monke
     assert len(seen["prepared"]) == 1
 
 
-def test_a_process_at_fault_dies_with_a_word(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs(monkeypatch, dies_at="a", error=MemoryError)
+@pytest.mark.parametrize("error", AT_FAULT)
+def test_a_process_at_fault_dies_with_a_word(job: Job, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    runs(monkeypatch, dies_at="a", error=error)
     dying = Task("1", (make_unit("a"),), job)
     with pytest.raises(Died):
         run_task(dying)
-    assert read_diary(dying).words == "MemoryError: no room"
+    assert read_diary(dying).words == f"{error.__name__}: no room"
 
 
 def test_workers_that_never_begin_a_unit_end_the_scan(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

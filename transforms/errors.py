@@ -7,6 +7,11 @@ class RtdscanError(Exception):
     exit_status = 1
 
 
+AT_FAULT = (MemoryError, ImportError, OSError, SystemError)
+"""What says that this process is at fault, and another one may do; compiled modules that ran out of memory raise the
+last."""
+
+
 class UserError(RtdscanError):
     """Wrong usage, configuration, input or model: nothing was started; exit status 2."""
 

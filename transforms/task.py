@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rtdscan.transforms import attempts, storage
-from rtdscan.transforms.errors import EngineError
+from rtdscan.transforms.errors import AT_FAULT, EngineError
 from rtdscan.transforms.job import Job
 from rtdscan.transforms.records import Done, WorkUnit
 
@@ -88,7 +88,7 @@ def run_task(task: Task) -> tuple[Done, ...]:
             _PREPARED.add(key)
         if left:
             run_units(left, task.job, on_done=note)
-    except (MemoryError, ImportError, OSError) as error:  # this process is at fault, another one may do
+    except AT_FAULT as error:
         _write(task, replace(diary, words=f"{type(error).__name__}: {error}"))
         os._exit(1)
     return diary.done

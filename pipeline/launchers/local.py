@@ -23,7 +23,7 @@ from typing import Any
 from rtdscan.pipeline.launchers.children import settle, start_child
 from rtdscan.transforms import attempts, storage
 from rtdscan.transforms.absent import keep_out
-from rtdscan.transforms.errors import RtdscanError
+from rtdscan.transforms.errors import AT_FAULT, RtdscanError
 from rtdscan.transforms.job import Task
 from rtdscan.transforms.records import Done, WorkUnit
 
@@ -277,8 +277,7 @@ def _work(pipe: "Connection[Message, Any]", launcher: int) -> None:
             _serve(pipe)
         except RtdscanError as error:
             pipe.send(error)
-        # This process is at fault, another one may do. SystemError: compiled modules that ran out of memory say that.
-        except (MemoryError, ImportError, OSError, SystemError) as error:
+        except AT_FAULT as error:
             pipe.send(f"{type(error).__name__}: {error}")
         except Exception as error:
             pipe.send(RtdscanError(f"a worker failed: {type(error).__name__}: {error}"))
