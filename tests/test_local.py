@@ -161,6 +161,7 @@ def test_no_more_workers_than_lists(job: Job, monkeypatch: pytest.MonkeyPatch) -
 # Deaths
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_are_replaced(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "DEATHS_AT_START", 1000)  # some die before they are ready
     units = [make_unit(f"write {at}") for at in range(200)]
@@ -189,7 +190,7 @@ def test_a_message_that_breaks_off_is_a_death(job: Job) -> None:
     assert outcomes(run_local(units, job, workers=1)) == {"torn 1": "scored", "write 2": "scored"}
 
 
-@pytest.mark.parametrize("kind", ["poison", "vanish"])
+@pytest.mark.parametrize("kind", ["poison", pytest.param("vanish", marks=pytest.mark.slow)])
 def test_a_unit_that_always_kills_is_given_up(job: Job, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(local, "DEATHS_OF_UNIT", 3)
     units = [make_unit(f"{kind if at == 3 else 'write'} {at}") for at in range(6)]
@@ -199,6 +200,7 @@ def test_a_unit_that_always_kills_is_given_up(job: Job, monkeypatch: pytest.Monk
     assert bad.reason == "3 workers died over it (killed by signal 9)"
 
 
+@pytest.mark.slow
 def test_a_scan_of_nothing_but_poison_ends(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "DEATHS_OF_UNIT", 2)
     assert set(outcomes(run_local([make_unit(f"poison {at}") for at in range(2)], job, workers=2)).values()) == {"bad"}
@@ -208,7 +210,11 @@ def test_a_scan_of_nothing_but_poison_ends(job: Job, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("name", "cause"), [("die_at_once", "killed by signal 9"), ("say_and_die", "MemoryError: no room for the model")]
+    ("name", "cause"),
+    [
+        pytest.param("die_at_once", "killed by signal 9", marks=pytest.mark.slow),
+        ("say_and_die", "MemoryError: no room for the model"),
+    ],
 )
 def test_workers_that_never_start_end_the_scan(
     tmp_path: Path, player: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, name: str, cause: str

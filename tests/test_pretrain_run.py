@@ -445,7 +445,7 @@ def test_one_run_at_a_time(corpus: Path, tmp_path: Path) -> None:
         pretrain([str(corpus)], str(tmp_path / "model"), tiny_config())
 
 
-@pytest.mark.parametrize("at", [2, 7, 17])
+@pytest.mark.parametrize("at", [pytest.param(2, marks=pytest.mark.slow), 7, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_resumes_to_the_bit(
     corpus: Path, finished: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

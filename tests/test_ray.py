@@ -268,6 +268,7 @@ def test_a_model_that_only_the_launcher_has(
 # Ends
 
 
+@pytest.mark.slow
 def test_nobody_there(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert scan_in(case, tmp_path / "out", "runner=ray", "ray.address=127.0.0.1:1") == 1
     said = capsys.readouterr().err
@@ -275,6 +276,7 @@ def test_nobody_there(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "out" / ".attempts").exists()
 
 
+@pytest.mark.slow
 def test_somebody_else_there(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

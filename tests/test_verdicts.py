@@ -139,6 +139,7 @@ def test_verdicts_none_of_which_counts_are_refused(tmp_path: Path) -> None:
         read_labelled([str(tmp_path / "verdicts")])
 
 
+@pytest.mark.slow
 def test_several_people_at_once_lose_nothing(tmp_path: Path) -> None:
     """Three processes, thirty verdicts each, on the same stretches of one document."""
     context = multiprocessing.get_context("spawn")
