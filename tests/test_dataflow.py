@@ -102,6 +102,7 @@ def graph(tmp_path: Path) -> beam_runner_api_pb2.Pipeline:
     return beam_runner_api_pb2.Pipeline.FromString(data)
 
 
+@pytest.mark.slow
 @needs_gcp
 def test_a_job_is_submitted_complete(
     tmp_path: Path,
@@ -152,6 +153,7 @@ def test_a_job_is_submitted_complete(
     assert "out/run.json" not in store.objects()
 
 
+@pytest.mark.slow
 @needs_gcp
 def test_a_template_that_was_written_is_no_failure(
     tmp_path: Path,
@@ -171,9 +173,9 @@ def test_a_template_that_was_written_is_no_failure(
     assert jobs == []
 
 
+@pytest.mark.slow
+@needs_gcp
 def test_paths_of_this_machine_are_refused(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture) -> None:
-    if find_spec("apitools") is None:
-        pytest.skip("needs apache-beam[gcp]")
     corpus = write_corpus(tmp_path / "corpus")
     args = ["scan", str(corpus), str(tmp_path / "out"), *options(tiny_bundle, "runner=DataflowRunner")]
     assert main(args) == 2
