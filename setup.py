@@ -13,6 +13,40 @@ packages = []
 for root in PACKAGES:
     packages += [f"rtdscan.{root}", *(f"rtdscan.{root}.{name}" for name in find_packages(root))]
 
+EXTRAS = {
+    "openvino": ["openvino>=2025.0"],  # `engine: auto` takes it where it is installed
+    "ray": ["ray>=2.40"],  # the same version as on the cluster
+    "train": ["tensorboard>=2.16"],
+    "phones": ["phonenumberslite>=9"],  # phone numbers in `rtdscan clean`: 0.5 MB, Apache-2.0, Google's patterns
+    "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
+    "review": ["duckdb>=1.3", "gradio>=6.31,<7"],  # the page of `rtdscan review`
+    "gcp": ["apache-beam[gcp]"],
+    "aws": ["apache-beam[aws]"],
+}
+
+TEST = [
+    *EXTRAS["openvino"],
+    *EXTRAS["phones"],
+    *EXTRAS["review"],
+    "boto3>=1.34",
+    "hypothesis>=6.100",
+    "jsonschema>=4.20",  # checks the manifests for Kubernetes
+    "kubernetes-validate>=1.30",  # the schemas of its manifests
+    "moto[server]>=5",  # an S3 server
+    "mypy>=1.15",
+    "polars>=1.20",
+    "psutil>=6",
+    "pytest>=8",
+    "pytest-cov>=6",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",  # the tests on several cores
+    "ruff>=0.9",
+    "scikit-learn>=1.5",  # the yardstick of our own metrics
+    "selenium>=4.20",  # drives the headless Chromium that looks at the report
+    "types-PyYAML",
+    "types-psutil",
+]
+
 setup(
     name="rtdscan",
     version="0.1.0",
@@ -63,38 +97,6 @@ setup(
         "torch>=2.6,<2.14",
         "transformers>=5,<6",
     ],
-    extras_require={
-        "openvino": ["openvino>=2025.0"],  # `engine: auto` takes it where it is installed
-        "ray": ["ray>=2.40"],  # the same version as on the cluster
-        "train": ["tensorboard>=2.16"],
-        "phones": ["phonenumberslite>=9"],  # phone numbers in `rtdscan clean`: 0.5 MB, Apache-2.0, Google's patterns
-        "evaluate": ["chunspell>=2.0.5"],  # chunspell: Hunspell with its English dictionary
-        "review": ["duckdb>=1.3", "gradio>=6.31,<7"],  # the page of `rtdscan review`
-        "test": [
-            "boto3>=1.34",
-            "duckdb>=1.3",
-            "gradio>=6.31,<7",
-            "hypothesis>=6.100",
-            "jsonschema>=4.20",  # checks the manifests for Kubernetes
-            "moto[server]>=5",  # an S3 server
-            "kubernetes-validate>=1.30",  # the schemas of its manifests
-            "mypy>=1.15",
-            "openvino>=2025.0",
-            "phonenumberslite>=9",
-            "polars>=1.20",
-            "psutil>=6",
-            "pytest>=8",
-            "pytest-cov>=6",
-            "pytest-timeout>=2.3",
-            "pytest-xdist>=3.6",  # the tests on several cores
-            "ruff>=0.9",
-            "scikit-learn>=1.5",  # the yardstick of our own metrics
-            "selenium>=4.20",  # drives the headless Chromium that looks at the report
-            "types-PyYAML",
-            "types-psutil",
-        ],
-        "gcp": ["apache-beam[gcp]"],
-        "aws": ["apache-beam[aws]"],
-    },
+    extras_require={**EXTRAS, "test": TEST},
     entry_points={"console_scripts": ["rtdscan = rtdscan.pipeline.__main__:program"]},
 )

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from rtdscan.pipeline.config import load_config
-from rtdscan.pipeline.page.address import bind, check_reachable
+from rtdscan.pipeline.page.address import bind, check_login
 from rtdscan.pipeline.page.settings import ReviewConfig, read_users
 from rtdscan.transforms.errors import UserError
 
@@ -50,7 +50,7 @@ def _review(args: argparse.Namespace) -> None:
         base = {"model": recorded["model"]}
     config = load_config(ReviewConfig, files=args.config, sets=args.set, base=base)
     users = read_users(config.users)
-    check_reachable(args.host, users)
+    check_login(args.host, users)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(

@@ -48,7 +48,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scan that is about to run; `device` is None where it is up to other machines, or the engine has no choice."""
+    """A scan that is about to run.
+
+    Attributes:
+        plan, bundle, job, workers: As resolved.
+        chosen: Why `precision: auto` became what it is; None where it was given.
+        device: Of the engine; None where it is up to other machines, or the engine has no choice.
+    """
 
     plan: Plan
     bundle: Bundle

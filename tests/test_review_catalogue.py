@@ -143,7 +143,7 @@ def test_a_page_in_the_order_of_the_corpus_reads_its_shards_only(
 
 
 def test_values_and_columns_are_offered(catalogue: Catalogue) -> None:
-    assert catalogue.columns == (FILE, "id", "source")
+    assert catalogue.carried == ("id", "source")
     assert sorted(catalogue.values("source")) == ["s0", "s1", "s2"]
     assert "x=1/w[1]*?.parquet" in catalogue.values(FILE)
     assert ("x", PATH + "x") in catalogue.filters()
@@ -203,7 +203,7 @@ def test_a_carried_column_called_filename_or_like_an_attribute_showed_other_valu
             assert place[: len(known)] == [(file, row["row"]) for file, row in known], order
         shown = {(row.shard.file, row.row): (row.status, row.score) for row in found}
         assert shown == {(file, row["row"]): (row["status"], row["score"]) for file, row in expected}
-    for name in namesakes.columns[1:]:
+    for name in namesakes.carried:
         told = [str(row[name]) for _, row in expected]
         assert sorted(namesakes.values(name)) == sorted(set(told))
         assert namesakes.count(Query(column=name, value=told[0])) == told.count(told[0]), name

@@ -19,7 +19,7 @@ import pytest
 from corpora import options, run_here, write_corpus
 
 from rtdscan.pipeline.__main__ import main
-from rtdscan.pipeline.page.address import bind, check_reachable, is_loopback, url_of
+from rtdscan.pipeline.page.address import bind, check_login, is_loopback, url_of
 from rtdscan.pipeline.page.settings import (
     ReviewConfig,
     UsersSettings,
@@ -214,8 +214,8 @@ def test_another_host_needs_a_login(output: Path, capsys: pytest.CaptureFixture[
         assert "users.env" in told
         assert "users.file" in told
     for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.9.1"):
-        check_reachable(host, {})
-    check_reachable("0.0.0.0", {"ana": "x"})
+        check_login(host, {})
+    check_login("0.0.0.0", {"ana": "x"})
 
 
 def test_users_are_read_and_what_is_no_user_is_refused(

@@ -8,15 +8,16 @@ from collections.abc import Callable
 OnTokens = Callable[[int], None]
 """Called with the number of tokens that were scored since the last call."""
 
-_listeners: list[OnTokens] = []
+_listener: OnTokens | None = None
 
 
 def listen(listener: OnTokens) -> None:
     """Have a function called from now on, in the thread that scores; in place of the one before."""
-    _listeners[:] = [listener]
+    global _listener
+    _listener = listener
 
 
 def tell(tokens: int) -> None:
     """So many more tokens of the unit are scored."""
-    for listener in _listeners:
-        listener(tokens)
+    if _listener is not None:
+        _listener(tokens)

@@ -46,7 +46,7 @@ class InputFile:
         path: As a file system opens it.
         relative: Path below INPUT's glob-free root, `/` between parts; also the shards' folder.
         size: Bytes.
-        version: Modification time in ns (local) or etag / mtime as the store gives it.
+        version: Modification time: ns locally, seconds in a store.
         footer: blake2b-128 hex digest of the Parquet footer.
     """
 

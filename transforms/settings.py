@@ -2,7 +2,7 @@
 errors come."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,7 @@ EngineName = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "int8", "bfloat16", "float32"]
 Device = Literal["auto", "cpu", "cuda"]
 Decision = Literal["keep", "review", "drop"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 Ignorable = Literal["url", "email", "number", "code"]
 
 

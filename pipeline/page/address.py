@@ -21,7 +21,7 @@ def is_this_machine(host: str) -> bool:
     return bare in ("localhost", "::1") or (is_loopback(bare) and bare.startswith("127."))
 
 
-def check_reachable(host: str, users: Mapping[str, str]) -> None:
+def check_login(host: str, users: Mapping[str, str]) -> None:
     """Refuse to show a corpus to a whole network without a login.
 
     Raises:

@@ -135,7 +135,7 @@ class Catalogue:
         self._paths = {f"{root}/{shard.path}": shard for shard in self.shards}
         names = [name for name in types if name not in _OWN and not pa.types.is_nested(types[name])]
         self._alias = {name: f"c{at}" for at, name in enumerate(types)}
-        self.columns: tuple[str, ...] = (FILE, *names)
+        self.carried: tuple[str, ...] = tuple(names)
         in_path = dict.fromkeys(name for shard in self.shards for name in partitions(shard.file))
         self._in_path = tuple(PATH + name for name in in_path if name not in types)
         self.has_id = "id" in types
@@ -157,15 +157,13 @@ class Catalogue:
 
     def orders(self) -> dict[str, str]:
         """Column -> what to call an order by it."""
-        return {CORPUS: "place in the corpus", **MEASURES, **{name: name for name in self.columns if name != FILE}}
+        return {CORPUS: "place in the corpus", **MEASURES, **{name: name for name in self.carried}}
 
     def filters(self) -> list[tuple[str, str]]:
         """Columns to filter by, each after what to call it."""
-        file = "input file" if "file" in self.columns else "file"
-        return [
-            *((file if name == FILE else name, name) for name in self.columns),
-            *((name.removeprefix(PATH), name) for name in self._in_path),
-        ]
+        file = "input file" if "file" in self.carried else "file"
+        in_path = [(name.removeprefix(PATH), name) for name in self._in_path]
+        return [(file, FILE), *((name, name) for name in self.carried), *in_path]
 
     def count(self, query: Query) -> int:
         """Documents that a query finds."""
@@ -203,7 +201,7 @@ class Catalogue:
 
     def attributes(self, shard: Shard, row: int) -> dict[str, Any]:
         """All attributes of a document but its embedding and words."""
-        names = [*_SHOWN, "reason", "n_chars", "candidates", "spans", *self.columns[1:]]
+        names = [*_SHOWN, "reason", "n_chars", "candidates", "spans", *self.carried]
         found: dict[str, Any] = read_columns(self.output, shard, names).slice(row - shard.first_row, 1).to_pylist()[0]
         return found
 
@@ -230,7 +228,7 @@ class Catalogue:
 
     def _named(self, name: str, more: Iterable[str] = ()) -> str:
         """What a query calls a carried column, or one of some more."""
-        known = (*more, *self.columns[1:])
+        known = (*more, *self.carried)
         if name not in known:
             raise UserError(f"There is no column {name!r} in this scan; there are {', '.join(known)}.")
         return self._alias[name]

@@ -62,7 +62,7 @@ class Looking:
     """Views of a scan."""
 
     def __init__(self, catalogue: Catalogue, verdicts: Verdicts, *, rows: int, seconds: float) -> None:
-        """Args: see ReviewConfig."""
+        """Args: `rows` a page, and for how many seconds a search looks at a time; see ReviewConfig."""
         self.catalogue = catalogue
         self.verdicts = verdicts
         self._rows = rows

@@ -16,8 +16,8 @@ from rtdscan.pipeline.page.plain import html
 from rtdscan.pipeline.page.settings import clean_name
 from rtdscan.transforms.errors import RtdscanError
 from rtdscan.transforms.records import STATUSES
+from rtdscan.transforms.settings import DECISIONS
 
-DECISIONS = ("keep", "review", "drop")
 SAID = {"right": "right", "wrong": "wrong", "unsure": "not sure", "withdrawn": "taken back"}
 
 Update = dict[Any, Any]
@@ -251,6 +251,6 @@ class LookTab:
             return {self.said: ""}
         self._looking.verdicts.renew()
         found = self._documents.show(*chosen, candidates=nearly)
-        names = {column: found.attributes.get(column) for column in self._looking.catalogue.columns[1:]}
+        names = {column: found.attributes.get(column) for column in self._looking.catalogue.carried}
         page = markup.document(found, reviewer=self._who(given, request), names=names, time=next(self._times))
         return {self.opened: page, self.said: ""}

@@ -15,6 +15,7 @@ from rtdscan.pipeline.report.collect import GROUP_WORDS, Findings
 from rtdscan.pipeline.report.plots import drift_figures, length_figure, score_figure
 from rtdscan.pipeline.report.words import FlaggedWord
 from rtdscan.transforms.records import STATUSES
+from rtdscan.transforms.settings import DECISIONS
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,7 +24,6 @@ TEXT_CHARS = 300
 
 CONFIG_CHARS = 20_000
 
-DECISIONS = ("keep", "review", "drop")
 
 ALLOW_TIMES = 3
 """How often a word must have been flagged to be taken for a name."""

@@ -1,15 +1,13 @@
 """What a user can choose about cleaning: a typed tree, from which --help, the README's reference and errors come."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from rtdscan.transforms.settings import Decision, Section, Share
+from rtdscan.transforms.settings import DECISIONS, Decision, Section, Share
 
 SpanAction = Literal["none", "mask", "remove"]
 PersonalKind = Literal["email", "phone", "ssn", "iban", "card", "cn_id"]
-
-DECISIONS: tuple[str, ...] = get_args(Decision)
 
 
 class DuplicateSettings(Section):
