@@ -368,19 +368,28 @@ def test_what_was_not_cleaned_is_not_told_as_current(own: Case, clean: Clean) ->
 
 
 def test_a_second_run_does_only_what_is_not_current(own: Case, clean: Clean, tiny_bundle: Path) -> None:
-    first = clean(own.output, own.cleaned, "personal.kinds=[email]", "--json").json
+    first = clean(own.output, own.cleaned, "spans.action=mask", "--json").json
     before = files_of(own.cleaned)
     stamps = times(own.cleaned)
-    again = clean(own.output, own.cleaned, "personal.kinds=[email]", "--json").json
+    again = clean(own.output, own.cleaned, "spans.action=mask", "--json").json
     assert again["units"] == {"current": first["units"]["cleaned"]}
     assert times(own.cleaned) == stamps
     assert {name: again[name] for name in ("rows", "kept", "rejected", "reasons", "changes")} == {
         name: first[name] for name in ("rows", "kept", "rejected", "reasons", "changes")
     }
-    for broken in ("kept", "rejected", "changes"):
-        victim = next((own.cleaned / broken).rglob("rg*.parquet"))
-        victim.unlink() if broken == "kept" else victim.write_bytes(victim.read_bytes()[:-1])
-        assert clean(own.output, own.cleaned, "personal.kinds=[email]", "--json").json["units"]["cleaned"] == 1
+
+    def lose_a_row(path: Path) -> None:
+        rows = pq.read_table(path)
+        assert rows.num_rows
+        pq.write_table(rows[1:], path)  # its stamp stays
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-1])
+
+    for folder, damage in (("kept", Path.unlink), ("rejected", cut), ("changes", cut), ("changes", lose_a_row)):
+        largest = max((own.cleaned / folder).rglob("rg*.parquet"), key=lambda path: path.stat().st_size)
+        damage(largest)
+        assert clean(own.output, own.cleaned, "spans.action=mask", "--json").json["units"]["cleaned"] == 1
         found = files_of(own.cleaned)
         assert {name: found[name] for name in found if name.endswith(".parquet")} == {
             name: before[name] for name in before if name.endswith(".parquet")

@@ -251,6 +251,8 @@ def test_a_changed_file_is_scored_where_its_text_changed(
     assert done["rewritten"] >= 1  # the other units of the file: same texts, but ids may have changed
     assert done["scored"] + done["rewritten"] + done["current"] == units
     assert sum(inferences) <= 30
+    summary = json.loads((output / "run.json").read_text())["summary"]
+    assert 0 < summary["tokens_scored"] < summary["metrics"]["tokens"]
     assert attributes(output)["n_chars"].to_pylist()[39] == len("An altogether different text.")
 
 
