@@ -256,7 +256,9 @@ def precision_note(bundle: Bundle, tally: Tally, *, flag: float | None) -> str |
     measured = bundle.card.flag_precision
     if not measured or (flag is not None and flag != bundle.card.thresholds.flag) or doubt_of(tally):
         return None
-    return f"meant to be right {measured['precision']:.0%} of the time ({measured['on']})"
+    held_out = measured.get("held_out")
+    told = "" if held_out is None else f", {held_out:.0%} in documents that the threshold was not chosen on"
+    return f"meant to be right {measured['precision']:.0%} of the time{told} ({measured['on']})"
 
 
 def warnings_of(bundle: Bundle, tally: Tally) -> tuple[str, ...]:

@@ -286,6 +286,7 @@ def test_a_new_bundle_is_written(model: Path, corpus: str, tmp_path: Path, capsy
     precision = card.flag_precision
     assert precision is not None
     assert precision["low"] <= precision["measured"] <= precision["high"]
+    assert precision["held_out"] == pytest.approx(card.metrics["calibration"]["thresholds"][1]["held_out"], abs=1e-4)
     assert "clean.parquet" in precision["on"]
     assert str(tmp_path.parent) not in json.dumps(told["bundle"])
     measured = card.metrics["calibration"]

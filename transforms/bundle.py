@@ -84,8 +84,9 @@ class BundleCard(_Part):
         window: Tokens of a window, special tokens included.
         lower_case: Whether the tokenizer folds case; None: not known.
         readout, calibration, thresholds: See their classes.
-        flag_precision: Precision at thresholds.flag as measured, with its interval (null where few documents had flags)
-            and on what; None: never measured.
+        flag_precision: Precision at thresholds.flag as wanted, as measured, with its interval (null where few documents
+            had flags), in documents that had no part in choosing it (absent or null: not known), and on what; None:
+            never measured.
         embedding_layer: Which hidden states are averaged to the embedding: 0 the embeddings, 1 the first layer …, -1
             the last.
         int8: Whether int8 finds errors as well as float32, as measured on labelled words (AUROC and average precision

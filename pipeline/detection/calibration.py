@@ -1,7 +1,7 @@
 """From measured words to the fields of bundle.json that the scan uses.
 
 readout {coefficients, intercept}   calibration {slope, intercept}   thresholds {floor, flag, review, drop}
-flag_precision {precision, measured, low, high, rate, on}            metrics.calibration: all that was measured
+flag_precision {precision, measured, low, high, held_out, rate, on}  metrics.calibration: all that was measured
 """
 
 from dataclasses import dataclass
@@ -233,6 +233,7 @@ def _flag_precision(chosen: Threshold | None, *, rate: float, source: dict[str, 
         "measured": round(chosen.precision, 4),
         "low": low,
         "high": high,
+        "held_out": None if chosen.held_out is None else round(chosen.held_out, 4),
         "rate": rate,
         "on": f"{kind} {', '.join(source['data'])} ({source['documents']:,} documents), {rate:.2%} of words wrong",
     }
