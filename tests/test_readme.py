@@ -28,6 +28,11 @@ def blocks(language: str) -> list[str]:
     return [body for name, body in FENCE.findall(README.read_text(encoding="utf-8")) if name == language]
 
 
+def ended(command: str) -> str:
+    """What serves until Ctrl-C gets one, and a port that is free."""
+    return f"timeout --preserve-status -s INT 15 {command} --port 0" if "rtdscan review" in command else command
+
+
 def attributes_markdown() -> str:
     """The columns of a shard, from the schema's own descriptions."""
     schema = attribute_schema(OutputSettings(words=True, tokens=True), dims=384, id_type=pa.string())
@@ -115,12 +120,13 @@ def test_every_command_runs(tmp_path: Path) -> None:
         for line in block.splitlines():
             # The parts that install are what .ci/run does; what follows them is run here.
             parts = [part for part in line.split(" && ") if not INSTALLS.search(part) and "-m pytest" not in part]
-            commands.append(" && ".join(parts))
+            commands.append(" && ".join(ended(part) for part in parts))
     script = tmp_path / "readme.sh"
     script.write_text("set -eu\n" + "\n".join(commands) + "\n")
     done = subprocess.run(["bash", str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "worst spans" in done.stdout
+    assert "http://127.0.0.1:" in done.stdout, "the review page was served"
     assert (tmp_path / "scanned" / "run.json").exists()
     for cleaned in ("cleaned", "masked"):
         told = json.loads((tmp_path / cleaned / "clean.json").read_text())["summary"]
