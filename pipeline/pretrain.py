@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from rtdscan.pipeline.config import load_config
 from rtdscan.pipeline.training.settings import PretrainConfig
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from rtdscan.pipeline.printing import after_work, print_json
     from rtdscan.pipeline.training.run import pretrain
+    from rtdscan.transforms.lexicon import LEXICON_FILE
 
     outcome = pretrain(args.input, args.model, config)
     for note in outcome.notes:
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             done = f"{outcome.steps:,} steps, {outcome.pieces:,} pieces in {outcome.seconds / 60:.1f} minutes"
             print(f"{args.model}: {done}{resumed}{loss}{read}")
             if config.objective.discriminator:
+                if not (Path(args.model) / LEXICON_FILE).is_file():
+                    print("next: `rtdscan lexicon` on much text: rare words and suggestions rest on it")
                 print("next: `rtdscan calibrate` on labelled text, or with --corrupt on your own corpus")
             else:
                 print("next: copy config.json and model.safetensors into a folder `generator` of the model it is for")

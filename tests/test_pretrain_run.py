@@ -30,6 +30,8 @@ from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.embedding import EmbeddingMap
 from rtdscan.transforms.errors import BusyError, RtdscanError, UserError
+from rtdscan.transforms.lexicon import LEXICON_FILE
+from rtdscan.transforms.lexicon_file import write_lexicon
 from rtdscan.transforms.scorer import Scorer
 from rtdscan.transforms.settings import OutputSettings, ScoreSettings
 from rtdscan.transforms.storage import lock
@@ -184,8 +186,13 @@ def test_continue_from_a_bundle_with_teacher_and_generator(
     pretrain([str(corpus)], str(tmp_path / "b"), config)
     assert load_bundle(str(tmp_path / "b")).name == "second"
     assert read_metrics(tmp_path / "b")[-1]["distance"] < 0.5  # it begins as its own teacher, but for the damage
-    # With no steps the start comes out as it was, generator included.
-    pretrain([str(corpus)], str(tmp_path / "c"), tiny_config(start=str(start), steps=0))
+    # With no steps the start comes out as it was, generator and lexicon included.
+    listed = shutil.copytree(start, tmp_path / "listed")
+    write_lexicon(["the", "house"], [3, 2], total=4, sink=listed / LEXICON_FILE)
+    outcome = pretrain([str(corpus)], str(tmp_path / "c"), tiny_config(start=str(listed), steps=0))
+    assert any("`rtdscan lexicon` adds" in note for note in outcome.notes)
+    assert (tmp_path / "c" / LEXICON_FILE).read_bytes() == (listed / LEXICON_FILE).read_bytes()
+    assert not (tmp_path / "b" / LEXICON_FILE).exists()
     for name in ("model.safetensors", "generator/model.safetensors"):
         ours, theirs = load_file(tmp_path / "c" / name), load_file(start / name)
         assert ours.keys() == theirs.keys()
@@ -595,6 +602,7 @@ def test_a_corpus_that_is_far_too_small_is_told(tmp_path: Path, capsys: pytest.C
     args.config, args.set, args.json = [tmp_path / "config.yaml"], [], False
     assert program.run(args) == 0
     told = capsys.readouterr()
+    assert "next: `rtdscan lexicon`" in told.out
     assert "; the corpus was read 11.0 times" in told.out
     assert "the corpus was read 11.0 times: too small" in told.err
 

@@ -19,6 +19,7 @@ from rtdscan.pipeline.training.settings import PretrainConfig
 from rtdscan.pipeline.training.start import Start
 from rtdscan.transforms.bundle import BundleCard
 from rtdscan.transforms.embedding import EMBEDDING_FILE, EmbeddingMap
+from rtdscan.transforms.lexicon import LEXICON_FILE
 
 TIED = ("electra.embeddings.", "generator_lm_head.weight")
 """Tensors that a tied generator shares with the discriminator; stored once, with the discriminator."""
@@ -61,6 +62,7 @@ def export(
     *,
     facts: dict[str, Any],
     embedding_map: EmbeddingMap | None = None,
+    lexicon: Path | None = None,
 ) -> None:
     """Write the bundle into MODEL, bundle.json last: where it is, the bundle is whole.
 
@@ -73,6 +75,7 @@ def export(
         config: The run's options.
         facts: From `training_facts`.
         embedding_map: From `embedding.fit_map`.
+        lexicon: Of the model whose words these are; a discriminator gets a copy.
     """
     aside = folder / ".export"
     shutil.rmtree(aside, ignore_errors=True)
@@ -85,6 +88,8 @@ def export(
         _write_model(aside, networks.generator, config, leave_out=tuple(kept))
     else:
         _write_model(aside, networks.discriminator, config, leave_out=())
+        if lexicon is not None:
+            shutil.copyfile(lexicon, aside / LEXICON_FILE)
         if config.export.generator and not networks.frozen:
             (aside / "generator").mkdir()
             _write_model(aside / "generator", networks.generator, config, leave_out=TIED if networks.tied else ())

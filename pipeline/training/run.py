@@ -122,7 +122,8 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
         raise UserError(
             f"export.embedding_layer is {chosen}; there are {layers}, so expected {-layers - 1} to {layers}"
         )
-    tokenizer = _tokenizer(folder, corpus, config, start)
+    given = _given_words(config, start)
+    tokenizer = given.tokenizer if given and given.tokenizer else _trained_tokenizer(folder, corpus, config)
     # Measured: on a CPU eager attention trains faster than the fused kernel.
     attention = "sdpa" if device.type == "cuda" else "eager"
     networks = build(config, start, vocab=tokenizer.get_vocab_size(), attention=attention).to(device)
@@ -182,7 +183,10 @@ def _train(folder: Path, corpus: Corpus, config: PretrainConfig, *, bfloat16: bo
     if teacher is not None and config.export.embedding_windows:
         texts = sample_texts(corpus, megabytes=TEXT_MB * config.export.embedding_windows, seed=config.seed)
         found = fit_map(networks.discriminator, teacher, texts, tokenizer=tokenizer, config=config, device=device)
-    export(folder, networks, tokenizer, config, facts=facts, embedding_map=found)
+    lexicon = given.lexicon if given else None
+    if lexicon and config.objective.discriminator:
+        notes.append("its lexicon is that of the model it starts from: `rtdscan lexicon` adds the words of your corpus")
+    export(folder, networks, tokenizer, config, facts=facts, embedding_map=found, lexicon=lexicon)
     _clean_up(folder)
     return Outcome(False, resumed_from, run.state.step, run.state.pieces, run.state.seconds, epochs, last, tuple(notes))
 
@@ -269,15 +273,15 @@ def _finished(folder: Path) -> Outcome:
     return Outcome(True, int(steps), int(steps), int(pieces), float(seconds), None, last, ())
 
 
-def _tokenizer(folder: Path, corpus: Corpus, config: PretrainConfig, start: Start) -> Tokenizer:
-    """The start's; from scratch that of `vocabulary.model`, or else one that is trained on the corpus."""
-    chosen = config.vocabulary
-    given = start.tokenizer
-    if given is None and chosen.model is not None:
-        given = find_start(chosen.model, shape=config.shape).tokenizer
-    if given is not None:
-        return given
-    path = folder / VOCABULARY
+def _given_words(config: PretrainConfig, start: Start) -> Start | None:
+    """The model whose tokenizer, and lexicon, are taken: the start, or from scratch `vocabulary.model`, if any."""
+    if start.tokenizer is not None:
+        return start
+    return find_start(config.vocabulary.model, shape=config.shape) if config.vocabulary.model is not None else None
+
+
+def _trained_tokenizer(folder: Path, corpus: Corpus, config: PretrainConfig) -> Tokenizer:
+    chosen, path = config.vocabulary, folder / VOCABULARY
     if not path.is_file():
         texts = sample_texts(corpus, megabytes=chosen.mb, seed=config.seed)
         made = train_vocabulary(texts, size=chosen.size, lower_case=chosen.lower_case, alphabet=chosen.alphabet)

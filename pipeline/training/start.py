@@ -14,6 +14,7 @@ from rtdscan.pipeline.training.settings import ShapeSettings
 from rtdscan.pipeline.training.vocabulary import SPECIAL, bert_tokenizer
 from rtdscan.transforms.bundle import load_bundle
 from rtdscan.transforms.errors import UserError
+from rtdscan.transforms.lexicon import LEXICON_FILE
 
 SCRATCH = "scratch"
 PACKAGE = "package:"
@@ -51,6 +52,12 @@ class Start:
     tokenizer: Tokenizer | None
     head: dict[str, torch.Tensor]
     path: Path | None
+
+    @property
+    def lexicon(self) -> Path | None:
+        """The file of its lexicon, where it is a bundle with one."""
+        found = None if self.path is None else self.path / LEXICON_FILE
+        return found if found and found.is_file() else None
 
 
 def find_start(spec: str, *, shape: ShapeSettings, average: tuple[str, ...] = ()) -> Start:
