@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from corpora import options, shards
 from safetensors.numpy import load_file, save_file
 from tiny import make_tiny_bundle, tiny_config, tiny_vocabulary
 from transformers import ElectraConfig, ElectraForMaskedLM
@@ -326,6 +327,33 @@ def test_evaluate_measures_on_its_samples(bundle: Path, tmp_path: Path, capsys: 
     alone = make_tiny_bundle(tmp_path / "alone")
     assert main(["evaluate", str(tmp_path / "a.parquet"), "--model", str(alone), *corrupt]) == 2
     assert "pretrain-generator" in capsys.readouterr().err
+
+
+def test_a_scan_keeps_the_suggestions_of_spans_that_stay(
+    bundle: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"text": ["the house 的 by a river", "people"]}), tmp_path / "a.parquet")
+    asked: list[str] = []
+    read = GapReader.read
+
+    def counting(self: GapReader, around: Sequence[tuple[str, str]], found: Sequence[Sequence[str]]) -> list[Reading]:
+        asked.extend(before for before, _ in around)
+        return read(self, around, found)
+
+    monkeypatch.setattr(GapReader, "read", counting)
+
+    def scan(output: Path, *changed: str) -> int:
+        asked.clear()
+        load_scorer.cache_clear()
+        sets = ["input.id=null", "suggest.in_context=true", "suggest.least=0", "thresholds.flag=0", *changed]
+        assert main(["scan", str(tmp_path / "a.parquet"), str(output), *options(bundle, *sets)]) == 0
+        return len(asked)
+
+    assert scan(tmp_path / "out") > 0
+    assert scan(tmp_path / "out", "allow=[people]", "thresholds.not_ok=drop") == 0
+    assert scan(tmp_path / "fresh", "allow=[people]", "thresholds.not_ok=drop") > 0
+    assert shards(tmp_path / "out") == shards(tmp_path / "fresh")
+    assert scan(tmp_path / "out", "allow=[people]", "suggest.top_k=2") > 0
 
 
 def test_a_worker_with_another_generator_is_refused(bundle: Path) -> None:

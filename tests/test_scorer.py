@@ -220,9 +220,9 @@ def test_rewriting_looks_at_equal_texts_once(scorer: Scorer, monkeypatch: pytest
     seen: list[int] = []
     presented = Scorer._presented
 
-    def watched(self: Scorer, table: pa.Table, text_of: Any) -> pa.Table:
+    def watched(self: Scorer, table: pa.Table, text_of: Any, **made: Any) -> pa.Table:
         seen.append(table.num_rows)
-        return presented(self, table, text_of)
+        return presented(self, table, text_of, **made)
 
     monkeypatch.setattr(Scorer, "_presented", watched)
     strict = scorer.with_settings(scorer.settings.model_copy(update={"thresholds": Thresholds(floor=0.2, flag=0.2)}))

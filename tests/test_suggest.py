@@ -23,6 +23,7 @@ from rtdscan.transforms.suggest import (
     JUDGED,
     Ranking,
     Suggester,
+    Suggestion,
     add_suggestions,
 )
 
@@ -283,6 +284,33 @@ def test_other_thresholds_give_what_a_fresh_scan_gives(scorer: Scorer) -> None:
     before = strict.score_rows(rows)
     assert before.column("spans") != scorer.score_rows(rows).column("spans")
     assert scorer.rewrite(before, rows).equals(scorer.score_rows(rows))
+
+
+def test_a_span_that_stays_keeps_its_suggestions(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every other word that was allowed, all suggestions in context were made again: as dear as a scan."""
+    rows = pa.table({"text": pa.array([t.encode() if t is not None else None for t in TEXTS], pa.large_binary())})
+    strict = scorer.with_settings(scorer.settings.model_copy(update={"thresholds": Thresholds(flag=0.9)}))
+    before, fresh = strict.score_rows(rows), scorer.score_rows(rows)
+    asked: list[tuple[str, int, int]] = []
+    suggest = Suggester.suggest
+
+    def counting(self: Suggester, places: Sequence[tuple[str, int, int]]) -> list[list[Suggestion]]:
+        asked.extend(places)
+        return suggest(self, places)
+
+    monkeypatch.setattr(Suggester, "suggest", counting)
+
+    def places(attributes: pa.Table) -> set[tuple[int, int, int]]:
+        spans = enumerate(attributes["spans"].to_pylist())
+        return {(row, span["start"], span["end"]) for row, those in spans for span in those or ()}
+
+    assert scorer.rewrite(before, rows, hold=True).equals(fresh)
+    assert 0 < len(asked) == len(places(fresh) - places(before)) < len(places(fresh))
+    asked.clear()
+    assert scorer.rewrite(fresh, rows, hold=True).equals(fresh)
+    assert not asked
+    scorer.rewrite(fresh, rows)
+    assert len(asked) == len(places(fresh))
 
 
 def test_a_model_without_a_lexicon_suggests_nothing(tiny_bundle: Path) -> None:

@@ -93,7 +93,8 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
     if batch.outcome == "restamped" and batch.previous is not None:
         attributes = scorer.restamp(batch.previous, batch.table, first_row=batch.unit.first_row)
     elif batch.outcome == "rewritten" and batch.previous is not None:
-        attributes = scorer.rewrite(batch.previous, batch.table, first_row=batch.unit.first_row)
+        hold = bool(batch.suggesting) and batch.suggesting == job.suggesting
+        attributes = scorer.rewrite(batch.previous, batch.table, first_row=batch.unit.first_row, hold=hold)
     else:
         attributes = scorer.score_rows(
             batch.table,
@@ -105,7 +106,9 @@ def score_documents(batch: DocumentBatch, *, scorer: Scorer, job: Job) -> Scored
         )
     tally = tally_attributes(attributes, file=batch.unit.file.relative, by=batch.by)
     tally = replace(tally, spelled=spelled, listed=listed)
-    return ScoredBatch(batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started)
+    return ScoredBatch(
+        batch.unit, batch.fingerprint, batch.outcome, attributes, tally, batch.started, suggesting=job.suggesting
+    )
 
 
 @lru_cache(maxsize=1)

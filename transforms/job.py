@@ -109,6 +109,16 @@ class Job:
         )
 
     @property
+    def suggesting(self) -> str:
+        """Digest of what the suggestions of a span rest on besides its text and the model; empty where there are none.
+
+        Where it is the same, those that are stored hold for every span that is still where it was."""
+        suggest = self.settings.suggest
+        if not suggest.top_k:
+            return ""
+        return digest_of({"suggest": suggest.model_dump(), "spans": SPANS_VERSION, "generator": self.generator})
+
+    @property
     def floor(self) -> float:
         """`thresholds.floor`, resolved."""
         floor = self.settings.thresholds.floor

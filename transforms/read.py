@@ -76,6 +76,7 @@ def read_documents(unit: WorkUnit, job: Job) -> DocumentBatch | UnitResult:
         previous=previous,
         spelled=stamp.tally.spelled if stamp else 0,
         listed=stamp.tally.listed if stamp else 0,
+        suggesting=stamp.suggesting if stamp else "",
         careful=attempt.careful,
         failed=frozenset(attempt.failed),
         started=started,

@@ -120,6 +120,7 @@ class DocumentBatch:
             the carried columns under their own names.
         previous: The unit's attributes so far, where they serve ("rewritten", "restamped").
         spelled, listed: Of the tally that was stored with `previous`.
+        suggesting: What the suggestions in `previous` rest on, see Job.suggesting.
         careful: One document at a time, leaving a note of which; set after the unit killed a worker twice.
         failed: Rows (from 0 within the unit) that killed a worker: not to be tried again.
         started: time.monotonic() when reading began, to tell how long the unit took in this process.
@@ -133,6 +134,7 @@ class DocumentBatch:
     previous: pa.Table | None = None
     spelled: int = 0
     listed: int = 0
+    suggesting: str = ""
     careful: bool = False
     failed: frozenset[int] = frozenset()
     started: float = 0.0
@@ -145,7 +147,10 @@ class DocumentBatch:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """The attributes of all rows of a unit, in order (schema: `attribute_schema`), and their tally."""
+    """The attributes of all rows of a unit, in order (schema: `attribute_schema`), and their tally.
+
+    `suggesting`: what their suggestions rest on, see Job.suggesting.
+    """
 
     unit: WorkUnit
     fingerprint: Fingerprint
@@ -153,6 +158,7 @@ class ScoredBatch:
     attributes: pa.Table
     tally: Tally
     started: float = 0.0
+    suggesting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,20 +188,24 @@ class Scorer:
             on_listed(*(int(told[name].to_numpy().sum()) for name in ("n_spelled", "n_listed")))
         return self._attributes(told, rows, first_row=first_row)
 
-    def rewrite(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
-        """Make spans and decisions again from stored attributes; no network runs. Equal texts are looked at once.
+    def rewrite(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0, hold: bool = False) -> pa.Table:
+        """Make spans and decisions again from stored attributes. Equal texts are looked at once.
+
+        No network runs, but for suggestions in context of spans that have none yet.
 
         Args:
             previous: The rows' attributes, scored at a `thresholds.floor` no higher than today's.
             rows: As for `score_rows`, with the same texts.
             first_row: Number of the first row in its file.
+            hold: The suggestions of `previous` were made with these settings: a span that stays keeps them.
         """
         texts, kind_R, first_U = distinct(rows.column(0))
         views = list(_views(texts))
         given = {"row", *rows.column_names[1:]}  # Arrow can't take from every type that these may have
         own = previous.select([name for name in previous.column_names if name not in given])
         stored = refloored(own.take(pa.array(first_U[: kind_R.max(initial=-1) + 1])), settings=self.settings)
-        told = self._presented(stored, lambda at: str(views[at], "utf-8")).take(pa.array(kind_R))
+        made = stored["spans"].combine_chunks() if hold else None
+        told = self._presented(stored, lambda at: str(views[at], "utf-8"), made=made).take(pa.array(kind_R))
         return self._attributes(told, rows, first_row=first_row)
 
     def restamp(self, previous: pa.Table, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
@@ -262,8 +266,10 @@ class Scorer:
             on_tokens=on_tokens,
         )
 
-    def _presented(self, stored: pa.Table, text_of: Callable[[int], str]) -> pa.Table:
-        """Add n_flagged, spans and decision to stored columns."""
+    def _presented(
+        self, stored: pa.Table, text_of: Callable[[int], str], *, made: pa.ListArray | None = None
+    ) -> pa.Table:
+        """Add n_flagged, spans and decision to stored columns; `made`: see `add_suggestions`."""
         told = present(
             text_of,
             scores=stored["score"].to_pylist(),
@@ -274,7 +280,7 @@ class Scorer:
         columns = {name: getattr(told, name) for name in ("n_flagged", "spans", "decision")}
         suggester = self.suggester(self.settings.suggest)
         if suggester is not None:
-            columns["spans"] = add_suggestions(told.spans, text_of, suggester)
+            columns["spans"] = add_suggestions(told.spans, text_of, suggester, made=made)
         for name, column in columns.items():
             at = stored.schema.get_field_index(name)
             stored = stored.append_column(name, column) if at < 0 else stored.set_column(at, name, column)

@@ -17,10 +17,11 @@ KEY = b"rtdscan"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a shard's footer says about it."""
+    """What a shard's footer says about it; `suggesting` as in Job, empty in shards of before it was told."""
 
     fingerprint: Fingerprint
     tally: Tally
+    suggesting: str = ""
 
     @property
     def digest(self) -> str:
@@ -51,7 +52,8 @@ def parse_stamp(value: bytes | None) -> Stamp | None:
         return None
     try:
         fields = json.loads(value)
-        return Stamp(Fingerprint(**fields["fingerprint"]), Tally.from_json(fields["tally"]))
+        tally = Tally.from_json(fields["tally"])
+        return Stamp(Fingerprint(**fields["fingerprint"]), tally, fields.get("suggesting", ""))
     except (ValueError, KeyError, TypeError):
         return None  # a format of another version: the unit is scored again
 
@@ -64,8 +66,8 @@ def read_shard(path: str) -> pa.Table:
 
 def write_shard(batch: ScoredBatch, *, output: str) -> None:
     """Write a unit's shard, whole or not at all; the same batch gives the same bytes."""
-    stamp = json.dumps({"fingerprint": asdict(batch.fingerprint), "tally": batch.tally.to_json()}, sort_keys=True)
-    table = batch.attributes.replace_schema_metadata({KEY: stamp.encode()})
+    stamp = {"fingerprint": asdict(batch.fingerprint), "tally": batch.tally.to_json(), "suggesting": batch.suggesting}
+    table = batch.attributes.replace_schema_metadata({KEY: json.dumps(stamp, sort_keys=True).encode()})
     storage.put(
         storage.join(output, batch.unit.shard),
         lambda sink: pq.write_table(table, sink, compression="zstd", write_statistics=True),

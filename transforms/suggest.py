@@ -212,13 +212,23 @@ class _Span:
         return [Suggestion("".join(filter(None, meant)).rstrip(), MENDED)] if all(meant) else []
 
 
-def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggester: Suggester) -> pa.ListArray:
-    """Fill `suggestions` and `probabilities` of a column of spans (`records.SPAN`); `text_of` gives a row's text."""
-    flat = spans.flatten()
-    counts = spans.value_lengths().fill_null(0).to_pylist()
-    starts, ends = flat.field("start").to_pylist(), flat.field("end").to_pylist()
-    row_K = np.repeat(np.arange(len(spans)), counts).tolist()
-    found = suggester.suggest(list(_places(row_K, starts, ends, text_of)))
+def add_suggestions(
+    spans: pa.ListArray, text_of: Callable[[int], str], suggester: Suggester, *, made: pa.ListArray | None = None
+) -> pa.ListArray:
+    """Fill `suggestions` and `probabilities` of a column of spans (`records.SPAN`).
+
+    Args:
+        spans: A row's spans each.
+        text_of: A row's text, by its number.
+        suggester: Makes them.
+        made: Spans of the same rows with suggestions of an equal suggester, which are taken for spans that lie there.
+    """
+    held = {} if made is None else _suggestions_by_place(made)
+    wanted = _places(spans)
+    new = [place for place in wanted if place not in held]
+    held.update(zip(new, suggester.suggest(list(_with_text(new, text_of))), strict=True))
+    found = [held[place] for place in wanted]
+    flat, counts = spans.flatten(), _counts(spans)
     texts = pa.array([[one.text for one in those] for those in found], pa.list_(pa.string()))
     # Rounded: what is behind differs from one processor to the next.
     sure = pa.array([[round(one.probability, 3) for one in those] for those in found], pa.list_(pa.float32()))
@@ -231,12 +241,31 @@ def add_suggestions(spans: pa.ListArray, text_of: Callable[[int], str], suggeste
     return pa.ListArray.from_arrays(offsets, values, type=pa.list_(SPAN))
 
 
-def _places(
-    rows: Sequence[int], starts: Sequence[int], ends: Sequence[int], text_of: Callable[[int], str]
-) -> Iterator[tuple[str, int, int]]:
+def _counts(spans: pa.ListArray) -> list[int]:
+    counts: list[int] = spans.value_lengths().fill_null(0).to_pylist()
+    return counts
+
+
+def _places(spans: pa.ListArray) -> list[tuple[int, int, int]]:
+    """(row, start, end) of each span."""
+    flat = spans.flatten()
+    row_K = np.repeat(np.arange(len(spans)), _counts(spans)).tolist()
+    return list(zip(row_K, flat.field("start").to_pylist(), flat.field("end").to_pylist(), strict=True))
+
+
+def _suggestions_by_place(made: pa.ListArray) -> dict[tuple[int, int, int], list[Suggestion]]:
+    flat = made.flatten()
+    texts, sure = flat.field("suggestions").to_pylist(), flat.field("probabilities").to_pylist()
+    return {
+        place: [Suggestion(*one) for one in zip(those or (), ps or (), strict=True)]
+        for place, those, ps in zip(_places(made), texts, sure, strict=True)
+    }
+
+
+def _with_text(places: Sequence[tuple[int, int, int]], text_of: Callable[[int], str]) -> Iterator[tuple[str, int, int]]:
     """Spans with the text around them; each text is asked for once, and of a long one no more is kept."""
     last, text = -1, ""
-    for row, start, end in zip(rows, starts, ends, strict=True):
+    for row, start, end in places:
         if row != last:
             last, text = row, text_of(row)
         low = max(0, start - 2 * AROUND)
