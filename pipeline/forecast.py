@@ -24,6 +24,13 @@ LARGEST = 5
 """Row groups that a summary names."""
 
 
+IN_CONTEXT = (
+    "suggest.in_context is not in these figures: where 0.7% of words are flagged it takes as long again, and so on in "
+    "proportion"
+)
+"""Measured: 1.7 times the CPU seconds of a scan without at .5 % of words flagged, 2.1 times at .76 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowGroup:
     """A row group of an input file, with the bytes of text that the footer tells of."""
@@ -80,6 +87,7 @@ def forecast(
     tokens_per_second: float,
     workers: int,
     foreseen: Sequence[Foreseen] | None = None,
+    in_context: bool = False,
 ) -> Forecast:
     """Add up a plan.
 
@@ -88,6 +96,7 @@ def forecast(
         tokens_per_second: What one worker is assumed to do.
         workers: How many there will be.
         foreseen: What will become of each unit; None: no OUTPUT to look at, all are scored.
+        in_context: Whether suggestions are read in their context, which is not counted: nobody knows what is flagged.
     """
     fates = ["scored"] * len(plan.units) if foreseen is None else list(foreseen)
     scored = [unit for unit, fate in zip(plan.units, fates, strict=True) if fate in ("scored", "touched")]
@@ -111,7 +120,7 @@ def forecast(
         workers=workers,
         largest=_largest(plan.every),
         bad=plan.bad,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *([IN_CONTEXT] if in_context and scored else [])),
     )
 
 

@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         plan = _plan_all(inputs, config)
     workers = default_workers() if config.workers == "auto" else config.workers
-    summary = forecast(plan, tokens_per_second=speed, workers=workers, foreseen=foreseen)
+    summary = forecast(
+        plan, tokens_per_second=speed, workers=workers, foreseen=foreseen, in_context=config.suggest.reads
+    )
     with after_work(kept=False):
         if args.json:
             print_json(asdict(summary))

@@ -1,5 +1,6 @@
 """Logistic regression, calibration and thresholds: planted answers, scikit-learn, brute force."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rtdscan.pipeline.detection import plots
+from rtdscan.pipeline.detection.calibration import less_than_wanted
 from rtdscan.pipeline.detection.logistic import fit
 from rtdscan.pipeline.detection.metrics import wilson
 from rtdscan.pipeline.detection.reliability import (
@@ -18,7 +20,7 @@ from rtdscan.pipeline.detection.reliability import (
     platt,
     probability,
 )
-from rtdscan.pipeline.detection.thresholds import document_thresholds, threshold_for
+from rtdscan.pipeline.detection.thresholds import Threshold, document_thresholds, threshold_for
 from rtdscan.transforms.readout import sigmoid
 
 
@@ -237,6 +239,14 @@ def test_thresholds_part_what_the_scan_can_tell_apart() -> None:
         found = threshold_for(0.9, p, wrong, document_W=zero, fold_W=zero)
         assert found.threshold is not None
         assert (np.array([low, high]) >= np.float32(found.threshold)).tolist() == [False, True]
+
+
+def test_a_precision_that_other_documents_do_not_have_is_told() -> None:
+    """A threshold for .8 was written without a word where .3 was held out."""
+    reached = Threshold(0.8, 0.5, precision=0.81, held_out=0.75)
+    assert less_than_wanted(reached) == ()
+    assert "30% were right, and 80% are wanted" in less_than_wanted(replace(reached, held_out=0.302))[0]
+    assert less_than_wanted(replace(reached, held_out=None)) == less_than_wanted(None) == ()
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,18 @@ def test_the_time_of_many_small_files_was_that_of_their_tokens(corpus):
     assert seconds(*["current"] * 5) == 0
 
 
+def test_what_suggestions_in_context_take_is_not_counted_and_told(corpus, capsys):
+    for sets, told in (
+        ((), False),
+        (("suggest.in_context=true",), True),
+        (("suggest.in_context=true", "suggest.top_k=0"), False),
+    ):
+        flags = [part for one in sets for part in ("--set", one)]
+        assert main(["plan", str(corpus), "--json", *flags]) == 0
+        warnings = json.loads(capsys.readouterr().out)["warnings"]
+        assert any("suggest.in_context is not in these figures" in warning for warning in warnings) == told
+
+
 def test_render_tells_it_to_people(corpus):
     (corpus / "b/cut.parquet").rename(corpus / "b/[red]cut.parquet")
     plan = make_plan([str(corpus)], sample=0.5)

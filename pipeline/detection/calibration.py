@@ -27,6 +27,9 @@ from rtdscan.transforms.errors import UserError
 LEAST_WRONG, LEAST_TEXTS = 50, 20
 """Wrong words and documents below which a calibration is said to rest on little."""
 
+LUCK = 0.1
+"""By so much the precision in other documents may fall short of what is wanted without a warning."""
+
 HELD_OUT = (
     "precision is measured on the words that chose the threshold, which flatters it, the more the fewer are flagged; "
     "held out: on documents that had no part in the choice"
@@ -111,7 +114,7 @@ def calibrate(
     thresholds = [find(each) for each in wanted]
     review, drop = document_thresholds(p_after, wrong_W, document_W, documents=truth.documents)
     chosen, notes = _choose(thresholds, precision)
-    notes = (*notes, *_little(words, evidence))
+    notes = (*notes, *_little(words, evidence), *less_than_wanted(chosen))
     if any(row.threshold is not None and row.interval is None for row in thresholds):
         notes = (*notes, FEW_DOCUMENTS)
     if found.after is None and not keep:
@@ -165,6 +168,16 @@ def _little(words: Words, evidence: Evidence) -> tuple[str, ...]:
     return (
         f"warning: this rests on few labels (wrong words: {wrong:,}, documents: {documents:,}; expected {LEAST_WRONG} "
         f"and {LEAST_TEXTS} or more): probabilities and thresholds may be far off",
+    )
+
+
+def less_than_wanted(chosen: Threshold | None) -> tuple[str, ...]:
+    """A note where flags in other documents are right much less often than in those that chose the threshold."""
+    if chosen is None or chosen.held_out is None or chosen.held_out >= chosen.wanted - LUCK:
+        return ()
+    return (
+        f"of the flags in documents that had no part in choosing the threshold {chosen.held_out:.0%} were right, and "
+        f"{chosen.wanted:.0%} are wanted: label more text, or be content with less (--precision)",
     )
 
 
