@@ -131,6 +131,12 @@ def test_every_command_runs(tmp_path: Path) -> None:
     for cleaned in ("cleaned", "masked"):
         told = json.loads((tmp_path / cleaned / "clean.json").read_text())["summary"]
         assert 0 < told["kept"] == told["rows"] - told["rejected"]
+    queries = "import duckdb, sys\nfor query in sys.argv[1:]:\n    print(duckdb.sql(query))"
+    done = subprocess.run(
+        [sys.executable, "-c", queries, *blocks("sql")], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "suggestions" in done.stdout
     for number, block in enumerate(blocks("python")):
         path = tmp_path / f"block{number}.py"
         path.write_text(block)
