@@ -20,7 +20,7 @@ class CleanConfig(CleanSettings):
     """All options of `rtdscan clean`."""
 
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="worker processes; auto: as many as cores and memory allow"
+        default="auto", description="worker processes; auto: as many as cores and memory allow"
     )
 
 

@@ -40,11 +40,12 @@ class InputSettings(Section):
     """What is read of each row, and of how many."""
 
     text: str | None = Field(
-        None, description="text column, `a.b` for a nested one; default: the only text column, or text/content/document"
+        default=None,
+        description="text column, `a.b` for a nested one; default: the only text column, or text/content/document",
     )
-    id: str | None = Field(None, description="column that identifies a document; carried along, type kept")
+    id: str | None = Field(default=None, description="column that identifies a document; carried along, type kept")
     sample: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         le=1,
         description="share of the corpus to scan, in whole work units chosen by a hash: the same ones each time",
@@ -55,7 +56,7 @@ class UnitSettings(Section):
     """How the corpus is cut into units of work."""
 
     text_mb: float = Field(
-        4.0, gt=0, allow_inf_nan=False, description="megabytes of text of a work unit; one unit gives one shard"
+        default=4.0, gt=0, allow_inf_nan=False, description="megabytes of text of a work unit; one unit gives one shard"
     )
 
 
@@ -63,16 +64,18 @@ class LogSettings(Section):
     """What may stand in logs."""
 
     text: bool = Field(
-        False, description="the summary may quote documents (worst spans); otherwise counts and ids only"
+        default=False, description="the summary may quote documents (worst spans); otherwise counts and ids only"
     )
 
 
 class ReportSettings(Section):
     """What the page about a scan shows."""
 
-    enabled: bool = Field(True, description="write OUTPUT/report.html at the end of a scan")
-    by: tuple[str, ...] = Field((), description="columns by whose values the report compares documents")
-    text: bool = Field(True, description="the report quotes documents; otherwise counts, ids and names of files only")
+    enabled: bool = Field(default=True, description="write OUTPUT/report.html at the end of a scan")
+    by: tuple[str, ...] = Field(default=(), description="columns by whose values the report compares documents")
+    text: bool = Field(
+        default=True, description="the report quotes documents; otherwise counts, ids and names of files only"
+    )
 
 
 class ScanConfig(ScoreSettings):
@@ -81,28 +84,28 @@ class ScanConfig(ScoreSettings):
     input: InputSettings = InputSettings()
     unit: UnitSettings = UnitSettings()
     runner: str = Field(
-        "local",
+        default="local",
         description="what runs the graph: local (also DirectRunner), ray, or a Beam runner such as FlinkRunner",
     )
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="worker processes (ray: tasks at once); auto: as many as cores and memory allow"
+        default="auto", description="worker processes (ray: tasks at once); auto: as many as cores and memory allow"
     )
     wait: bool = Field(
-        True,
+        default=True,
         description="stay until a Beam runner's job has ended; false: submit it; the same command later finishes",
     )
     on_bad_file: Literal["fail", "quarantine"] = Field(
-        "fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
+        default="fail", description="files that cannot be read: exit status 1 once the others are done, or only listed"
     )
     log: LogSettings = LogSettings()
     gates: dict[str, Gate] = Field(
-        {}, description="bounds: name -> metric (default: the name), max, min, by (a column)"
+        default={}, description="bounds: name -> metric (default: the name), max, min, by (a column)"
     )
     tally: TallySettings = TallySettings()
     notify: NotifySettings = NotifySettings()
     report: ReportSettings = ReportSettings()
     ray: RaySettings = RaySettings()
-    beam: dict[str, Any] = Field({}, description="pipeline options for Beam by name; also after `--`")
+    beam: dict[str, Any] = Field(default={}, description="pipeline options for Beam by name; also after `--`")
 
     @property
     def counted(self) -> tuple[str, ...]:

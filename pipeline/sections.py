@@ -14,17 +14,21 @@ class TallySettings(Section):
     """What is counted besides the whole."""
 
     by: tuple[str, ...] = Field(
-        (), description="columns by whose values counts are kept too; those of gates are; acts without a rescan"
+        default=(), description="columns by whose values counts are kept too; those of gates are; acts without a rescan"
     )
 
 
 class NotifySettings(Section):
     """Who is told when a gate says no or a scan does not finish. The message holds counts only."""
 
-    url: str | None = Field(None, description="gets a POST of JSON; in a config file only, shown without its path")
-    url_env: str | None = Field(None, description="environment variable that holds the URL")
-    command: tuple[str, ...] = Field((), description="program and arguments, run without a shell; JSON on its stdin")
-    timeout: float = Field(10.0, gt=0, le=600, description="seconds that either may take")
+    url: str | None = Field(
+        default=None, description="gets a POST of JSON; in a config file only, shown without its path"
+    )
+    url_env: str | None = Field(default=None, description="environment variable that holds the URL")
+    command: tuple[str, ...] = Field(
+        default=(), description="program and arguments, run without a shell; JSON on its stdin"
+    )
+    timeout: float = Field(default=10.0, gt=0, le=600, description="seconds that either may take")
 
     @field_validator("url")
     @classmethod
@@ -38,16 +42,17 @@ class RaySettings(Section):
     """The Ray cluster of `runner: ray`."""
 
     address: str = Field(
-        "auto", description="host:port of the cluster's head; auto: $RAY_ADDRESS, else the cluster of this machine"
+        default="auto",
+        description="host:port of the cluster's head; auto: $RAY_ADDRESS, else the cluster of this machine",
     )
     memory_per_task: float = Field(
-        1.5, ge=0, allow_inf_nan=False, description="gigabytes that a task reserves on its node; 0: none"
+        default=1.5, ge=0, allow_inf_nan=False, description="gigabytes that a task reserves on its node; 0: none"
     )
     tasks_in_flight: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="tasks that Ray is given at once; auto: two for each that its nodes have room for"
+        default="auto", description="tasks that Ray is given at once; auto: two for each that its nodes have room for"
     )
     wait_seconds: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="time in which a node with room for a task must be found"
+        default=30.0, gt=0, allow_inf_nan=False, description="time in which a node with room for a task must be found"
     )
 
     @field_validator("address")

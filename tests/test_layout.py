@@ -146,6 +146,15 @@ def test_modules_are_named_for_what_they_hold_documented_and_short(package: str)
 
 
 @pytest.mark.parametrize("package", ["transforms", "pipeline"])
+def test_type_checkers_of_users_see_that_options_have_defaults(package: str) -> None:
+    """`Field(1)` is required to a checker without pydantic's plugin: of Python's own rule it knows `default=` alone."""
+    for path in modules(package):
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        fields = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Field"]
+        assert not [f"{path}:{call.lineno}" for call in fields if call.args]
+
+
+@pytest.mark.parametrize("package", ["transforms", "pipeline"])
 def test_no_error_is_swallowed(package: str) -> None:
     def swallows(handler: ast.ExceptHandler) -> bool:
         kinds = ast.unparse(handler.type) if handler.type else ""

@@ -62,7 +62,7 @@ class ReadoutCard(_Part):
 class CalibrationCard(_Part):
     """Probability = sigmoid(slope * logit + intercept)."""
 
-    slope: float = Field(1.0, gt=0.0)
+    slope: float = Field(default=1.0, gt=0.0)
     intercept: float = 0.0
 
 
@@ -97,7 +97,7 @@ class BundleCard(_Part):
 
     format: Literal[1] = 1
     name: str = ""
-    window: int = Field(DEFAULT_WINDOW, ge=8)
+    window: int = Field(default=DEFAULT_WINDOW, ge=8)
     lower_case: bool | None = None
     readout: ReadoutCard = ReadoutCard()
     calibration: CalibrationCard = CalibrationCard()

@@ -32,20 +32,23 @@ class Thresholds(Section):
     """
 
     floor: Share | None = Field(
-        None, description="words at or above this are stored as candidates; default: the bundle's, at most `flag`"
+        default=None,
+        description="words at or above this are stored as candidates; default: the bundle's, at most `flag`",
     )
-    flag: Share | None = Field(None, description="words at or above this are flagged; default: the bundle's")
+    flag: Share | None = Field(default=None, description="words at or above this are flagged; default: the bundle's")
     review: Share | None = Field(
-        None,
+        default=None,
         description="documents scored this or more, ignored and allowed words apart, are `review`;"
         " default: the bundle's, at most `drop`",
     )
     drop: Share | None = Field(
-        None,
+        default=None,
         description="documents scored this or more, ignored and allowed words apart, are `drop`;"
         " default: the bundle's, at least `review`",
     )
-    not_ok: Decision = Field("review", description="decision for rows without a score (empty, null, invalid, failed)")
+    not_ok: Decision = Field(
+        default="review", description="decision for rows without a score (empty, null, invalid, failed)"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Thresholds":
@@ -90,29 +93,31 @@ class Thresholds(Section):
 class OutputSettings(Section):
     """What an attribute row holds besides the fixed columns."""
 
-    words: bool = Field(False, description="add `words`: every word with its offsets and probability")
-    tokens: bool = Field(False, description="add `tokens`: every token with its offsets and probability")
-    columns: tuple[str, ...] = Field((), description="input columns to carry along")
-    embedding: Literal["float16", "float32", "none"] = Field("float16", description="type of the document embedding")
+    words: bool = Field(default=False, description="add `words`: every word with its offsets and probability")
+    tokens: bool = Field(default=False, description="add `tokens`: every token with its offsets and probability")
+    columns: tuple[str, ...] = Field(default=(), description="input columns to carry along")
+    embedding: Literal["float16", "float32", "none"] = Field(
+        default="float16", description="type of the document embedding"
+    )
 
 
 class Limits(Section):
     """Bounds that keep one document from taking a worker with it."""
 
     document_tokens: int = Field(
-        50_000_000, ge=1, description="tokens of a document past this are not scored; its status is `truncated`"
+        default=50_000_000, ge=1, description="tokens of a document past this are not scored; its status is `truncated`"
     )
 
 
 class SuggestSettings(Section):
     """What may have been meant where words are flagged; from words of the bundle's lexicon that are near in letters."""
 
-    top_k: int = Field(3, ge=0, description="suggestions of a span at most; 0: none are made")
+    top_k: int = Field(default=3, ge=0, description="suggestions of a span at most; 0: none are made")
     in_context: bool = Field(
-        False,
+        default=False,
         description="both networks read the best in their place: better; at 0.7% flagged words as dear as the scan",
     )
-    least: Share = Field(0.02, description="probability below which nothing is suggested")
+    least: Share = Field(default=0.02, description="probability below which nothing is suggested")
 
     @property
     def reads(self) -> bool:
@@ -123,29 +128,34 @@ class SuggestSettings(Section):
 class ScoreSettings(Section):
     """All that a Scorer needs besides texts."""
 
-    model: str = Field("default", description="bundle or ELECTRA directory, hub name@revision, s3:// or gs:// URL")
-    engine: EngineName = Field("auto", description="what runs the network")
-    precision: Precision = Field("auto", description="number format of the network's arithmetic")
+    model: str = Field(
+        default="default", description="bundle or ELECTRA directory, hub name@revision, s3:// or gs:// URL"
+    )
+    engine: EngineName = Field(default="auto", description="what runs the network")
+    precision: Precision = Field(default="auto", description="number format of the network's arithmetic")
     device: Device = Field(
-        "auto", description="where torch runs the network; auto: cuda where there is a CUDA device, else cpu"
+        default="auto", description="where torch runs the network; auto: cuda where there is a CUDA device, else cpu"
     )
     window: int | None = Field(
-        None, ge=8, description="tokens of a window, special tokens included; default: the bundle's, else 128"
+        default=None, ge=8, description="tokens of a window, special tokens included; default: the bundle's, else 128"
     )
-    batch_tokens: int = Field(4096, ge=64, description="tokens of a batch at most, for each thread, padding included")
+    batch_tokens: int = Field(
+        default=4096, ge=64, description="tokens of a batch at most, for each thread, padding included"
+    )
     threads: int = Field(
-        1,
+        default=1,
         ge=1,
         description="threads of the network in a worker; with workers: auto more where few units leave cores idle",
     )
     thresholds: Thresholds = Thresholds()
     ignore: tuple[Ignorable, ...] = Field(
-        (),
+        default=(),
         description="kinds of words that are never flagged nor decide; they stay in `candidates` and `score`;"
         " acts without a rescan",
     )
     allow: tuple[str, ...] = Field(
-        (), description="words that are never flagged nor decide, case-insensitive, or one file with a word a line"
+        default=(),
+        description="words never flagged, case-insensitive; in a config file or --set also a file, a word a line",
     )
     suggest: SuggestSettings = SuggestSettings()
     output: OutputSettings = OutputSettings()
@@ -172,15 +182,18 @@ class MixtureSettings(Section):
     """How texts are corrupted for training and measuring."""
 
     kinds: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        DEFAULT_KINDS, description=f"weight of each kind of error; kinds: {', '.join(DEFAULT_KINDS)}, {GENERATOR}"
+        default=DEFAULT_KINDS,
+        description=f"weight of each kind of error; kinds: {', '.join(DEFAULT_KINDS)}, {GENERATOR}",
     )
-    clean: Share = Field(0.1, description="share of texts that are left as they are")
-    most: int = Field(3, ge=1, description="kinds of errors in one text at most")
+    clean: Share = Field(default=0.1, description="share of texts that are left as they are")
+    most: int = Field(default=3, ge=1, description="kinds of errors in one text at most")
     rate: tuple[Share, Share] = Field(
-        (0.005, 0.1), description="share of a text's words that goes wrong: drawn between these, evenly by logarithm"
+        default=(0.005, 0.1),
+        description="share of a text's words that goes wrong: drawn between these, evenly by logarithm",
     )
     sentence_rate: tuple[Share, Share] = Field(
-        (0.05, 0.4), description="the same for kinds that act on sentences (shuffled, foreign, gibberish, boilerplate)"
+        default=(0.05, 0.4),
+        description="the same for kinds that act on sentences (shuffled, foreign, gibberish, boilerplate)",
     )
 
     @field_validator("kinds")

@@ -16,23 +16,28 @@ from rtdscan.transforms.settings import EngineName, Precision, Section
 class UsersSettings(Section):
     """Who may log in. Needed where the page can be reached from other machines."""
 
-    env: str | None = Field(None, description="environment variable that holds NAME:PASSWORD, several on lines")
-    file: Path | None = Field(None, description="file that holds NAME:PASSWORD, one a line; for your eyes only")
+    env: str | None = Field(default=None, description="environment variable that holds NAME:PASSWORD, several on lines")
+    file: Path | None = Field(default=None, description="file that holds NAME:PASSWORD, one a line; for your eyes only")
 
 
 class ReviewConfig(Section):
     """All options of `rtdscan review`."""
 
-    model: str = Field("default", description="bundle or model to try; with OUTPUT: that of the scan")
-    engine: EngineName = Field("auto", description="what runs the network")
-    precision: Precision = Field("auto", description="number format of the network's arithmetic")
-    window: int | None = Field(None, ge=8, description="tokens of a window; default: the bundle's")
-    threads: int | None = Field(None, ge=1, description="threads of the network; default: one for each core")
-    load: bool = Field(True, description="load the model when the page is opened; otherwise when it is first needed")
-    rows: int = Field(25, ge=5, le=200, description="documents on a page of the list")
-    search_seconds: float = Field(3.0, gt=0, le=60, description="a search for words stops after so long, to be resumed")
+    model: str = Field(default="default", description="bundle or model to try; with OUTPUT: that of the scan")
+    engine: EngineName = Field(default="auto", description="what runs the network")
+    precision: Precision = Field(default="auto", description="number format of the network's arithmetic")
+    window: int | None = Field(default=None, ge=8, description="tokens of a window; default: the bundle's")
+    threads: int | None = Field(default=None, ge=1, description="threads of the network; default: one for each core")
+    load: bool = Field(
+        default=True, description="load the model when the page is opened; otherwise when it is first needed"
+    )
+    rows: int = Field(default=25, ge=5, le=200, description="documents on a page of the list")
+    search_seconds: float = Field(
+        default=3.0, gt=0, le=60, description="a search for words stops after so long, to be resumed"
+    )
     reviewer: str | None = Field(
-        None, description="name under which verdicts are stored where nobody logs in; default: who started the program"
+        default=None,
+        description="name under which verdicts are stored where nobody logs in; default: who started the program",
     )
     users: UsersSettings = UsersSettings()
 

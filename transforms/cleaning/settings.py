@@ -13,18 +13,22 @@ PersonalKind = Literal["email", "phone", "ssn", "iban", "card", "cn_id"]
 class DuplicateSettings(Section):
     """Which documents are rejected because an earlier one says the same."""
 
-    exact: bool = Field(False, description="reject documents whose text is equal, to the byte, to an earlier kept one")
+    exact: bool = Field(
+        default=False, description="reject documents whose text is equal, to the byte, to an earlier kept one"
+    )
     near: Share | None = Field(
-        None, description="reject documents whose embedding has at least this cosine with that of an earlier kept one"
+        default=None,
+        description="reject documents whose embedding has at least this cosine with that of an earlier kept one",
     )
     overlap: Share = Field(
-        0.5, description="and at least this share of word triples in common (Jaccard, by MinHash); 0: cosine alone"
+        default=0.5,
+        description="and at least this share of word triples in common (Jaccard, by MinHash); 0: cosine alone",
     )
     center: bool = Field(
-        True, description="subtract the corpus' mean embedding before cosines are taken (from 100 documents on)"
+        default=True, description="subtract the corpus' mean embedding before cosines are taken (from 100 documents on)"
     )
     limit: int = Field(
-        200_000,
+        default=200_000,
         ge=1,
         description="documents among which near duplicates may be looked for; time grows with the square",
     )
@@ -38,23 +42,25 @@ class DuplicateSettings(Section):
 class SpanSettings(Section):
     """What is done with flagged spans in kept documents."""
 
-    action: SpanAction = Field("none", description="what is done with flagged spans in kept documents")
-    above: Share = Field(0.0, description="only with spans whose score is at or above this")
-    mask: str = Field("[MASK]", description="what stands for a masked span")
-    replace: bool = Field(False, description="write the top suggestion instead, where a span has one")
-    replace_above: Share = Field(0.9, description="only in spans whose score is at or above this")
-    replace_sure: Share = Field(0.8, description="only by suggestions whose probability is at or above this")
+    action: SpanAction = Field(default="none", description="what is done with flagged spans in kept documents")
+    above: Share = Field(default=0.0, description="only with spans whose score is at or above this")
+    mask: str = Field(default="[MASK]", description="what stands for a masked span")
+    replace: bool = Field(default=False, description="write the top suggestion instead, where a span has one")
+    replace_above: Share = Field(default=0.9, description="only in spans whose score is at or above this")
+    replace_sure: Share = Field(default=0.8, description="only by suggestions whose probability is at or above this")
 
 
 class PersonalSettings(Section):
     """Personal data that are masked in kept documents."""
 
     kinds: tuple[PersonalKind, ...] = Field(
-        (), description="personal data that are masked in kept documents; phone needs the extra `phones`"
+        default=(), description="personal data that are masked in kept documents; phone needs the extra `phones`"
     )
-    mask: str = Field("[{kind}]", description="what stands for them; {kind} is EMAIL, PHONE, SSN, IBAN, CARD or CN_ID")
+    mask: str = Field(
+        default="[{kind}]", description="what stands for them; {kind} is EMAIL, PHONE, SSN, IBAN, CARD or CN_ID"
+    )
     phone_region: str | None = Field(
-        None, description="country of phone numbers without +, such as US; default: only those with + are found"
+        default=None, description="country of phone numbers without +, such as US; default: only those with + are found"
     )
 
     @field_validator("phone_region")
@@ -71,7 +77,7 @@ class ChangeSettings(Section):
     """What is listed of each change."""
 
     text: bool = Field(
-        True, description="changes/ quotes what stood there and replacements; false: places and kinds only"
+        default=True, description="changes/ quotes what stood there and replacements; false: places and kinds only"
     )
 
 
@@ -79,7 +85,7 @@ class CleanSettings(Section):
     """All that decides what is kept, rejected and changed."""
 
     keep: str | tuple[Decision, ...] = Field(
-        ("keep", "review"), description="decisions whose rows are kept, or an expression on attribute columns"
+        default=("keep", "review"), description="decisions whose rows are kept, or an expression on attribute columns"
     )
     duplicates: DuplicateSettings = DuplicateSettings()
     spans: SpanSettings = SpanSettings()
