@@ -71,6 +71,32 @@ def texts(*values: str | None) -> pa.Table:
     return pa.table({"n": range(len(values)), "text": pa.array(values, pa.string())})
 
 
+def test_rows_that_have_one_number_are_told_apart() -> None:
+    """Of batches put together, as of several files, row numbers repeat: both copies stayed, and another text went."""
+    table = texts("the same", "the same", "a second", "a third")
+    scored = pa.concat_tables([attributes(2), attributes(2)])
+    found = clean_table(table, scored, settings(duplicates={"exact": True}))
+    assert found.kept["text"].to_pylist() == ["the same", "a second", "a third"]
+    assert found.rejected["text"].to_pylist() == ["the same"]
+    vectors = [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]
+    scored = pa.concat_tables([attributes(2, vectors=vectors[:2]), attributes(2, vectors=vectors[2:])])
+    near = {"near": 0.99, "overlap": 0.0, "center": False}
+    assert clean_table(table, scored, settings(duplicates=near)).rejected["text"].to_pylist() == ["a third"]
+
+
+def test_attributes_of_other_texts_are_refused() -> None:
+    """With two rows swapped, "Fine text." became "Fi[MASK][MASK]"."""
+    scored = attributes(3).append_column("n_chars", pa.array([4, 2, None], pa.int32()))
+    assert clean_table(texts("four", "zw", None), scored, settings()).kept.num_rows == 3
+    with pytest.raises(RtdscanError, match=r"position 0 has 2 characters, .* had 4: .* in order"):
+        clean_table(texts("zw", "four", None), scored, settings())
+    with pytest.raises(RtdscanError, match="position 1 has 0 characters"):
+        clean_table(texts("four", None, None), scored, settings())
+    binary = pa.table({"text": pa.array([b"four", b"\xff", None], pa.binary())})
+    with pytest.raises(RtdscanError, match="position 1 has 1 characters"):
+        clean_table(binary, scored, settings(), text="text")
+
+
 def settings(**options: Any) -> CleanSettings:
     return CleanSettings.model_validate(options)
 

@@ -71,7 +71,8 @@ def clean_table(
         settings: What to do.
         text: Name or path of the text column; default: as a scan finds it.
         file: Name of the file that the rows are of, for `changes`.
-        marks: Duplicates among these rows (schema MARKS) by `attributes.row`; None: looked for in this table alone.
+        marks: Duplicates among these rows, all of one file (schema MARKS), by `attributes.row`; None: looked for in
+            this table alone.
 
     Returns:
         kept and rejected, which together are the rows of the table, and the changes.
@@ -80,7 +81,7 @@ def clean_table(
         TypeError: One of the two is no table.
         UserError: An expression or column is wrong, the attributes lack a column that the settings need, or the input
             has a column REASON.
-        RtdscanError: There are not as many attributes as rows.
+        RtdscanError: There are not as many attributes as rows, or they are those of other texts.
     """
     table, attributes = as_table(table), _as_scanned(as_table(attributes))
     if table.num_rows != attributes.num_rows:
@@ -88,10 +89,14 @@ def clean_table(
     refuse_reason(table.schema, where=file or "the table")
     _refuse_lack(attributes, settings)
     text = find_text_column(table.schema, text, where=file or "the table", told_by="text=")
+    _refuse_others(table, attributes, text=text, where=file or "the table")
     chosen = selected(attributes, settings)
     if marks is None:
-        marks = marks_of_table(table, attributes, settings, text=text, file=file)
-    reasons = _duplicate_reasons(attributes, marks)
+        marks, at_K = marks_of_table(table, attributes, settings, text=text, file=file)
+    else:
+        position = {number: at for at, number in enumerate(attributes["row"].to_pylist())}
+        at_K = [position[number] for number in marks["row"].to_pylist()]
+    reasons = dict(zip(at_K, map(_duplicate_reason, marks.to_pylist()), strict=True))
     keep = pc.and_(chosen, pc.invert(pa.array([row in reasons for row in range(len(chosen))], pa.bool_())))
     reject = pc.invert(keep)
     told = _selection_reasons(attributes, chosen, settings) | reasons
@@ -137,6 +142,25 @@ def _refuse_lack(attributes: pa.Table, settings: CleanSettings) -> None:
         raise UserError(f"the attributes have no column {', '.join(lacking)}, which these settings need")
 
 
+def _refuse_others(table: pa.Table, attributes: pa.Table, *, text: str, where: str) -> None:
+    """Raise RtdscanError where a text has another length than the one that was scored."""
+    if not {"status", "n_chars"} <= set(attributes.column_names):
+        return
+    counted = pc.and_(pc.equal(attributes["status"], "ok"), pc.is_valid(attributes["n_chars"]))
+    row_N = np.flatnonzero(pc.fill_null(counted, False).to_numpy())
+    texts = as_binary(get_column(table.schema, text, where=where).of(table)).take(pa.array(row_N))
+    scored_N = attributes["n_chars"].take(pa.array(row_N)).to_numpy()
+    try:
+        length_N = pc.fill_null(pc.utf8_length(texts.cast(pa.large_string())), 0).to_numpy()
+    except pa.ArrowInvalid:  # not UTF-8, which was scored of none
+        length_N = np.array([len(str(data or b"", "utf-8", "replace")) for data in texts.to_pylist()])
+    for at in np.flatnonzero(length_N != scored_N)[:1]:
+        raise RtdscanError(
+            f"{where}: the text at position {row_N[at]:,} has {length_N[at]:,} characters, but the one that was scored "
+            f"had {scored_N[at]:,}: the attributes must be those of the table's rows, in order"
+        )
+
+
 def selected(attributes: pa.Table, settings: CleanSettings) -> pa.BooleanArray:
     """Which rows `keep` chooses, duplicates not looked at."""
     if isinstance(settings.keep, str):
@@ -146,10 +170,11 @@ def selected(attributes: pa.Table, settings: CleanSettings) -> pa.BooleanArray:
 
 def marks_of_table(
     table: pa.Table, attributes: pa.Table, settings: CleanSettings, *, text: str, file: str = ""
-) -> pa.Table:
-    """Duplicates within one table (schema MARKS), by `attributes.row`."""
+) -> tuple[pa.Table, list[int]]:
+    """Duplicates within one table (schema MARKS), by `attributes.row`, and their positions: of the rows of several
+    files, or of several calls of a Scorer, numbers repeat."""
     if not settings.marks:
-        return MARKS.empty_table()
+        return MARKS.empty_table(), []
     row_N = np.flatnonzero(selected(attributes, settings).to_numpy(zero_copy_only=False))
     texts = as_binary(get_column(table.schema, text, where=file or "the table").of(table))
     digest_N2 = text_digests(texts.take(pa.array(row_N)))
@@ -163,7 +188,8 @@ def marks_of_table(
         sketch_NH=sketches(texts.take(pa.array(row_N))) if settings.duplicates.sketches else None,
     )
     number = attributes["row"].to_numpy()
-    return marks_table([file] * len(found.row_K), number[found.row_K], number[found.first_K], found)
+    marks = marks_table([file] * len(found.row_K), number[found.row_K], number[found.first_K], found)
+    return marks, [int(at) for at in found.row_K]
 
 
 def find_marks(
@@ -235,18 +261,11 @@ def _selection_reasons(attributes: pa.Table, chosen: pa.BooleanArray, settings: 
     }
 
 
-def _duplicate_reasons(attributes: pa.Table, marks: pa.Table) -> dict[int, str]:
-    """Why rows are rejected as duplicates, by position."""
-    if not marks.num_rows:
-        return {}
-    at = {number: row for row, number in enumerate(attributes["row"].to_pylist())}
-    reasons = {}
-    for mark in marks.to_pylist():
-        where = f"{mark['first_file']} row {mark['first_row']}".strip()
-        equal = mark["cosine"] is None
-        told = f"duplicate: {where}" if equal else f"near duplicate: {where}, cosine {mark['cosine']:.4f}"
-        reasons[at[mark["row"]]] = told
-    return reasons
+def _duplicate_reason(mark: dict[str, Any]) -> str:
+    """Why a row is rejected as a duplicate."""
+    where = f"{mark['first_file']} row {mark['first_row']}".strip()
+    equal = mark["cosine"] is None
+    return f"duplicate: {where}" if equal else f"near duplicate: {where}, cosine {mark['cosine']:.4f}"
 
 
 def _filtered(table: pa.Table, mask: pa.BooleanArray) -> pa.Table:
