@@ -104,6 +104,10 @@ def test_data_frames_are_tables(frame):
 def test_what_is_no_table_is_told():
     with pytest.raises(TypeError, match=r"expected a pyarrow\.Table or a data frame, found dict"):
         as_table({"text": ["a"]})
+    with pytest.raises(
+        TypeError, match=r"found ChunkedArray; put a column into a table"
+    ):  # a Series was an ArrowInvalid
+        as_table(pa.chunked_array([["a"]]))
 
 
 def test_two_columns_of_one_name_are_refused():

@@ -209,6 +209,14 @@ def test_rewriting_is_scoring_again(scorer: Scorer) -> None:
     assert not again.rewrite(stored, rows).equals(stored)
 
 
+def test_a_scorer_is_told_in_a_line_and_can_be_a_key(tiny_bundle: Path) -> None:
+    """A cell of a notebook that ended in it printed 700,000 characters; a cache could not hold what it made."""
+    settings = ScoreSettings(engine="torch", precision="float32")
+    scorer = Scorer.load(tiny_bundle, settings=settings)  # by its Path
+    assert repr(scorer) == "Scorer(tiny-0, torch float32)"
+    assert {scorer: 1}[scorer] == 1
+
+
 def test_rewriting_looks_at_equal_texts_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pa.table(
         {

@@ -136,13 +136,17 @@ def as_table(rows: Any) -> pa.Table:
     """A table, or what Arrow can read as one (data frames of pandas and Polars, anything with `__arrow_c_stream__`).
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is neither; a single column, for example.
     """
     if isinstance(rows, pa.Table):
         return rows
+    expected = f"expected a pyarrow.Table or a data frame, found {type(rows).__name__}"
     if not hasattr(rows, "__arrow_c_stream__"):
-        raise TypeError(f"expected a pyarrow.Table or a data frame, found {type(rows).__name__}")
-    return pa.table(rows)
+        raise TypeError(expected)
+    try:
+        return pa.table(rows)
+    except pa.ArrowInvalid as error:
+        raise TypeError(f"{expected}; put a column into a table: pa.table({{'text': column}})") from error
 
 
 def find_text_column(schema: pa.Schema, wanted: str | None, *, where: str, told_by: str = "input.text") -> str:

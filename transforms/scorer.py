@@ -7,6 +7,7 @@
 A text's attributes depend on the text, the model and the settings alone: not on the other texts, not on the batch.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,7 +51,7 @@ OnDocument = Callable[[int | None], None]
 OnListed = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)  # no slots: RunInference holds models by weak reference
+@dataclass(frozen=True, eq=False, repr=False)  # no slots: RunInference holds models by weak reference
 class Scorer:
     """Scores texts. Make one with `load` in each process, after a fork; its threads may share it.
 
@@ -70,7 +71,7 @@ class Scorer:
     gaps: GapReader | None = None
 
     @staticmethod
-    def load(model: str = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
+    def load(model: str | os.PathLike[str] = "default", *, settings: ScoreSettings | None = None) -> "Scorer":
         """Load a model and choose what runs it.
 
         Args:
@@ -81,8 +82,9 @@ class Scorer:
             UserError: There is no such model, it can't serve, or the engine or precision that was asked for is not to
                 be had here.
         """
-        settings = (settings or ScoreSettings()).model_copy(update={"model": model})
-        return Scorer.from_bundle(load_bundle(model), settings=settings)
+        name = os.fspath(model)
+        settings = (settings or ScoreSettings()).model_copy(update={"model": name})
+        return Scorer.from_bundle(load_bundle(name), settings=settings)
 
     @staticmethod
     def from_bundle(bundle: Bundle, *, settings: ScoreSettings, ranges: Ranges | None = None) -> "Scorer":
@@ -120,6 +122,10 @@ class Scorer:
         settings = resolve_settings(settings.model_copy(update=chosen), self.bundle)
         gaps = self.gaps or (load_reader(self.bundle, settings=settings) if settings.suggest.reads else None)
         return replace(self, settings=settings, gaps=gaps)
+
+    def __repr__(self) -> str:
+        """A line: the parts hold word lists and weights."""
+        return f"Scorer({self.bundle.name}, {self.engine.name} {self.engine.precision})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is what it was loaded from: whoever unpickles it loads it again."""
