@@ -26,7 +26,7 @@ RUN, MANIFEST_FILE, METRICS, REPORT = "run.json", "manifest.parquet", "metrics.p
 BASELINE = "baseline.json"
 """The accepted run; only `rtdscan accept` writes it, no scan removes it."""
 
-UNFINISHED = b"# HELP rtdscan_finished 1 when the scan finished\n# TYPE rtdscan_finished gauge\nrtdscan_finished 0.0\n"
+UNFINISHED = "# HELP rtdscan_finished 1 when the scan finished\n# TYPE rtdscan_finished gauge\nrtdscan_finished%s 0.0\n"
 """metrics.prom while a scan runs, and of one that was killed: the counts of the last one are not this one's."""
 
 _SHARD = re.compile(r"rg\d{5,}-row\d{9,}\.parquet")
@@ -102,7 +102,13 @@ def reopen(output: str, *, pending: bool) -> None:
         storage.remove(storage.join(output, name))
     if pending:
         storage.remove(storage.join(output, REPORT))
-    storage.put_bytes(storage.join(output, METRICS), UNFINISHED)
+    label = series_of(output).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    storage.put_bytes(storage.join(output, METRICS), (UNFINISHED % f'{{output="{label}"}}').encode())
+
+
+def series_of(output: str) -> str:
+    """What the series of an OUTPUT are told apart by, in a Prometheus that collects those of several: where it lies."""
+    return storage.printable(str(storage.local(output).absolute())) if storage.is_local(output) else output
 
 
 def write_manifest(

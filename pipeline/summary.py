@@ -15,9 +15,10 @@ from rich.text import Text
 from rtdscan.pipeline.contexts import SpanInContext
 from rtdscan.pipeline.judging import Judgement, print_judgement
 from rtdscan.pipeline.language import doubt_of
+from rtdscan.pipeline.output import series_of
 from rtdscan.pipeline.printing import one_line, shown
 from rtdscan.transforms.bundle import Bundle
-from rtdscan.transforms.gates import Verdict
+from rtdscan.transforms.gates import METRICS, Verdict
 from rtdscan.transforms.records import STATUSES
 from rtdscan.transforms.tally import Tally
 
@@ -184,27 +185,57 @@ def blocks(counts: Sequence[int], *, width: int = 25) -> str:
 
 
 def prometheus_text(summary: Summary, *, finished_at: float) -> bytes:
-    """The metrics in Prometheus' text format, for a node exporter's textfile collector or a push gateway."""
+    """The metrics in Prometheus' text format, for a node exporter's textfile collector or a push gateway.
+
+    Every series has the label `output`: the exporter refuses equal ones of two files.
+    """
     registry = CollectorRegistry()
 
     def gauge(name: str, help_: str, value: float) -> None:
         Gauge(f"rtdscan_{name}", help_, registry=registry).set(value)
 
     for name, value in summary.tally.metrics().items():
-        gauge(name, f"{name.replace('_', ' ')} of the corpus", value)
+        gauge(name, _HELP.get(name) or f"{name.removesuffix('_share')}, as a share of {METRICS[name]}", value)
     gauge("scan_seconds", "wall time of the scan", summary.seconds)
     gauge("tokens_scored", "tokens that the network ran over in this scan", summary.tokens_scored)
     gauge("bad_inputs", "files and units that could not be read", len(summary.bad))
     gauge("finished", "1 when the scan finished", float(summary.finished))
     gauge("finished_timestamp_seconds", "when the scan ended, in seconds since 1970", finished_at)
-    statuses = Gauge("rtdscan_documents_by_status", "rows by status", ["status"], registry=registry)
+    statuses = Gauge("rtdscan_rows_by_status", "rows by status", ["status"], registry=registry)
     for status in STATUSES:
         statuses.labels(status).set(summary.tally.statuses.get(status, 0))
     units = Gauge("rtdscan_units_by_outcome", "units by what was done", ["outcome"], registry=registry)
     for outcome, count in summary.outcomes.items():
         units.labels(outcome).set(count)
     _gauge_gates(summary.judgement, registry)
-    return generate_latest(registry)
+    labelled = CollectorRegistry()
+    labelled.register(_Labelled(registry, series_of(summary.output)))
+    return generate_latest(labelled)
+
+
+_HELP = {
+    "rows": "rows of the corpus",
+    "documents": "rows with a score",
+    "words": "words and marks that have a score",
+    "tokens": "word pieces that have a score",
+    "flagged": "words that are flagged",
+    "mean_score": "mean score of documents",
+    "expected_share": "words that are expected to be wrong, flagged or not, as a share of words",
+    "unknown_share": "tokens outside the model's vocabulary, as a share of tokens",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled(Collector):
+    """The series of a registry with the label `output`."""
+
+    registry: CollectorRegistry
+    output: str
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            metric.samples = [one._replace(labels={**one.labels, "output": self.output}) for one in metric.samples]
+            yield metric
 
 
 def _gauge_gates(judgement: Judgement, registry: CollectorRegistry) -> None:

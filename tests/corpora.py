@@ -1,6 +1,7 @@
 """Small corpora for tests, and ways to run the scan on them."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,16 @@ def run_here(
     for one in done:
         on_done(one)
     return done
+
+
+def metrics_of(output: Path) -> str:
+    """metrics.prom without the label that all series of an OUTPUT have."""
+    label = re.compile(r',?output="[^"]*"')
+    told = (output / "metrics.prom").read_text()
+    series = [line for line in told.splitlines() if not line.startswith("#")]
+    assert series
+    assert all(label.search(line) for line in series), "the node exporter would refuse it beside that of another OUTPUT"
+    return label.sub("", told).replace("{}", "").replace("{,", "{")
 
 
 def shards(output: Path) -> dict[str, bytes]:

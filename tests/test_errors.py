@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as encryption
 import pytest
-from corpora import Ran, attributes, options, run_here, shards, table, text, write_corpus
+from corpora import Ran, attributes, metrics_of, options, run_here, shards, table, text, write_corpus
 from tiny import make_tiny_bundle
 
 from rtdscan.pipeline.__main__ import main
@@ -239,7 +239,7 @@ def test_no_rows_and_no_row_groups(scan: Scan, tmp_path: Path, output: Path) -> 
     assert run["files"] == 2
     assert run["summary"]["metrics"]["rows"] == 0
     assert manifest(output) == []
-    assert "rtdscan_rows 0.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_rows 0.0" in metrics_of(output)
     pq.write_table(table(0, 3), folder / "rows.parquet")
     assert scan(folder, output).status == 0
     assert attributes(output).num_rows == 3
@@ -421,7 +421,7 @@ def test_bad_files_among_good_ones(
     assert {path: data for path, data in good.items() if "torn" not in path} == expected
     whole(output)
     assert not (output / "run.json").exists()
-    prometheus = (output / "metrics.prom").read_text()
+    prometheus = metrics_of(output)
     bad_rows = [row for row in manifest(output) if row["status"] == "bad"]
     assert f"rtdscan_bad_inputs {len(bad_rows):.1f}" in prometheus
     assert "rtdscan_finished 0.0" in prometheus
@@ -452,7 +452,7 @@ def test_bad_files_among_good_ones(
         *(row["reason"] for row in bad_rows if row["row_group"] is None),
         *(row["reason"] for row in bad_rows if row["row_group"] is not None),
     ]
-    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_finished 1.0" in metrics_of(output)
 
     shutil.rmtree(corpus / "bad")
     (corpus / "veiled.parquet").unlink()
@@ -482,7 +482,7 @@ def test_what_was_scored_before_a_file_went_bad(scan: Scan, corpus: Path, output
     assert set(shards(output)) == set(before)
     bad = [row for row in manifest(output) if row["status"] == "bad"]
     assert {row["shard"] for row in bad} == {None}
-    assert "rtdscan_rows 57.0" in (output / "metrics.prom").read_text()  # 82 without the 25 of the row group
+    assert "rtdscan_rows 57.0" in metrics_of(output)  # 82 without the 25 of the row group
     (corpus / "a.parquet").write_bytes(good[:-9])
     assert scan(corpus, output).status == 1
     assert set(shards(output)) == set(before)
@@ -531,10 +531,10 @@ def test_a_run_that_could_not_be_written_is_not_finished(
     monkeypatch.setattr(storage, "put_bytes", full)
     assert scan(corpus, output).status == 1
     assert not (output / "run.json").exists()
-    assert "rtdscan_finished 0.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_finished 0.0" in metrics_of(output)
     monkeypatch.setattr(storage, "put_bytes", put)
     assert scan(corpus, output).status == 0
-    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_finished 1.0" in metrics_of(output)
 
 
 def test_a_damaged_shard_is_scored_again_when_it_is_needed(scan: Scan, corpus: Path, output: Path) -> None:

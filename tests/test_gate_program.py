@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import attributes, options, run_here, shards, write_corpus
+from corpora import attributes, metrics_of, options, run_here, shards, write_corpus
 from prometheus_client.parser import text_string_to_metric_families
 
 from rtdscan.pipeline import output as folder
@@ -106,7 +106,7 @@ def test_a_scan_whose_gate_fails_is_finished_and_exits_with_3(
         **{("by_source", f"s{n}"): "passed" for n in range(3)},
         ("drift.ks_score", None): "no baseline",
     }
-    prometheus = (scanned.output / "metrics.prom").read_text()
+    prometheus = metrics_of(scanned.output)
     for line in (
         '{gate="rows"} 1.0',
         '{gate="null_share"} 0.0',
@@ -130,7 +130,7 @@ def series(*verdicts: Verdict) -> dict[str, dict[tuple[str, ...], float]]:
     found: dict[str, dict[tuple[str, ...], float]] = {"rtdscan_gate_passed": {}, "rtdscan_gate_value": {}}
     for family in text_string_to_metric_families(text):
         for sample in family.samples if family.name in found else ():
-            assert set(sample.labels) in ({"gate"}, {"gate", "by", "of"})
+            assert set(sample.labels) in ({"gate", "output"}, {"gate", "by", "of", "output"})
             key = tuple(sample.labels[name] for name in ("gate", "by", "of") if name in sample.labels)
             assert key not in found[family.name], "a series twice: Prometheus would refuse all"
             found[family.name][key] = sample.value
@@ -237,7 +237,7 @@ def test_a_scan_of_which_nothing_could_be_scored_is_no_success(
     (row,) = [line for line in said.splitlines() if line.startswith("scored")]
     assert row.split() == ["scored", "(documents)", "0", ">=", "1", "failed", "all", "with", "text", "failed"]
     assert scanned.run()["summary"]["finished"]
-    assert 'rtdscan_gate_passed{gate="scored"} 0.0' in (scanned.output / "metrics.prom").read_text()
+    assert 'rtdscan_gate_passed{gate="scored"} 0.0' in metrics_of(scanned.output)
     assert (scanned.gate(), scanned.accept()) == (3, 3)
     assert "failed its gates (scored)" in capsys.readouterr().err
     assert scanned.accept("--force") == 0
@@ -369,7 +369,7 @@ def test_drift_is_against_the_accepted_run(
     assert scanned.scan(*DRIFT) == 0
     drift = scanned.run()["summary"]["drift"]
     assert {name: found["value"] for name, found in drift.items()} == dict.fromkeys(drift, 0.0)
-    assert 'rtdscan_drift{measure="psi_score"} 0.0' in (scanned.output / "metrics.prom").read_text()
+    assert 'rtdscan_drift{measure="psi_score"} 0.0' in metrics_of(scanned.output)
     # Other texts: a failed run, which leaves the accepted one as it was.
     table = pa.table({"key": pa.array(range(200), pa.uint32()), "source": ["s9"] * 200, "text": ["zzq xx " * 30] * 200})
     pq.write_table(table, corpus / "new.parquet")
@@ -494,7 +494,7 @@ def test_a_file_that_is_left_out_is_told_and_may_fail_a_gate(
     assert "left out: " in capsys.readouterr().err
     assert scanned.gate() == 3
     assert scanned.gate("--set", "gates.bad_inputs.max=1") == 0
-    assert 'rtdscan_gate_passed{gate="bad_inputs"} 0.0' in (scanned.output / "metrics.prom").read_text()
+    assert 'rtdscan_gate_passed{gate="bad_inputs"} 0.0' in metrics_of(scanned.output)
 
 
 def test_another_model_is_not_compared(scanned: Scanned, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import attributes, options, shards, table, write_corpus
+from corpora import attributes, metrics_of, options, shards, table, write_corpus
 from prometheus_client.parser import text_string_to_metric_families
 
 from rtdscan.pipeline.__main__ import main
@@ -55,7 +55,7 @@ def test_an_interrupted_scan_leaves_no_sign_that_the_last_one_finished(
     scan(corpus, output, tiny_bundle)
     page = output / "report.html"
     page.write_text("of this corpus", encoding="utf-8")  # a report takes seconds, and has tests of its own
-    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_finished 1.0" in metrics_of(output)
     scan(corpus, output, tiny_bundle)
     assert page.exists(), "nothing has changed"
     shutil.copy(corpus / "a.parquet", corpus / "new.parquet")
@@ -65,9 +65,10 @@ def test_an_interrupted_scan_leaves_no_sign_that_the_last_one_finished(
     assert not (output / "run.json").exists()
     (metrics,) = text_string_to_metric_families((output / "metrics.prom").read_text())
     assert [(sample.name, sample.value) for sample in metrics.samples] == [("rtdscan_finished", 0.0)]
+    assert metrics.samples[0].labels == {"output": str(output)}
     assert not page.exists()
     scan(corpus, output, tiny_bundle)
-    assert "rtdscan_finished 1.0" in (output / "metrics.prom").read_text()
+    assert "rtdscan_finished 1.0" in metrics_of(output)
     page.write_text("of this corpus", encoding="utf-8")
     (corpus / "new.parquet").unlink()
     scan(corpus, output, tiny_bundle)
@@ -182,9 +183,9 @@ def test_manifest_run_and_metrics(corpus: Path, output: Path, tiny_bundle: Path,
     assert run["config"]["engine"] == "torch"
     assert run["config"]["thresholds"]["flag"] == 0.5
     assert run["model"]["digest"]
-    prometheus = (output / "metrics.prom").read_text()
+    prometheus = metrics_of(output)
     assert "rtdscan_rows 82.0" in prometheus
-    assert 'rtdscan_documents_by_status{status="null"}' in prometheus
+    assert 'rtdscan_rows_by_status{status="null"}' in prometheus
     assert not list(output.rglob(".tmp-*"))
     assert not (output / ".attempts").exists()
 
