@@ -64,11 +64,13 @@ def photograph(folder: Path) -> None:
             [*command, "--set", "reviewer=ana"], cwd=folder, stdout=subprocess.PIPE, text=True
         ) as page:
             assert page.stdout is not None
-            resize(browser, 1280, 860)
-            browser.get(json.loads(page.stdout.readline())["url"])
-            judge(browser)
-            browser.save_screenshot(str(HERE / "review.png"))
-            page.terminate()
+            try:
+                resize(browser, 1280, 860)
+                browser.get(json.loads(page.stdout.readline())["url"])
+                judge(browser)
+                browser.save_screenshot(str(HERE / "review.png"))
+            finally:
+                page.terminate()
     finally:
         browser.quit()
 
