@@ -1,6 +1,7 @@
 """Speed of `rtdscan scan` beside a stock Beam pipeline and the bare engine: one network, one sample, one table.
 
     python -m benchmarks.scan CORPUS [--rows 600] [--repeats 3] [--model DIR | --shape electra-small] [--quick]
+    python -m benchmarks.scan CORPUS --rows 4000 --precisions int8 --no-stock    # what a second core gives
 
 CORPUS is a Parquet file with a text column. See README.md for what each row and column is.
 """
@@ -42,6 +43,9 @@ TARGETS = {"float32": 1.6, "bfloat16": 5.0}
 UNIT_MB = 4.0
 """The default of `unit.text_mb`."""
 
+UNITS = 4
+"""Of a sample, for each of several workers at least."""
+
 SHARE_OF_BARE = 0.9
 PADDING = 0.05
 REST = 0.08
@@ -76,8 +80,9 @@ class Setup:
     cores: int
 
     def unit_mb(self, workers: int) -> float:
-        """`unit.text_mb`: the default; with several workers no more than gives each of them two units."""
-        return UNIT_MB if workers == 1 else min(UNIT_MB, self.megabytes / (2 * workers))
+        """`unit.text_mb`: the default; with several workers no more than gives each of them `UNITS` units."""
+        # 5 % over an even share: a text's size is counted with its offset, and one unit more would leave cores idle.
+        return UNIT_MB if workers == 1 else min(UNIT_MB, 1.05 * self.megabytes / (UNITS * workers))
 
     def sample(self, *, small: bool) -> Path:
         """The folder to scan; the small one holds a single document for each core, a file each."""
@@ -133,7 +138,8 @@ def main() -> None:
         )
         chosen = [pair for pair in CANDIDATES if _asked(pair, args) and _there(pair)]
         workers = [1] if args.quick else sorted({1, setup.cores})
-        stock, bare, scans = measure(setup, chosen, workers=workers, repeats=args.repeats)
+        stock = None if args.no_stock else Runs("stock Beam pipeline, float32")
+        bare, scans = measure(setup, chosen, stock=stock, workers=workers, repeats=args.repeats)
         profiles = {pair: run_profile(setup, pair) for pair in chosen}
         ceiling = max((runs.ceiling for runs in bare.values()), default=0.0)
     print(report(setup, stock=stock, bare=bare, scans=scans))
@@ -166,18 +172,29 @@ Pair = tuple[EngineName, Precision]
 
 
 def measure(
-    setup: Setup, pairs: Sequence[Pair], *, workers: Sequence[int], repeats: int
-) -> tuple[Runs, dict[Pair, Runs], dict[tuple[Pair, int], Runs]]:
-    """Run everything, `repeats` times in turn, so that a slow minute of the machine hits all alike."""
-    stock = Runs("stock Beam pipeline, float32")
+    setup: Setup, pairs: Sequence[Pair], *, stock: Runs | None, workers: Sequence[int], repeats: int
+) -> tuple[dict[Pair, Runs], dict[tuple[Pair, int], Runs]]:
+    """Run everything, `repeats` times in turn, so that a slow minute of the machine hits all alike.
+
+    Args:
+        setup: What is measured with.
+        pairs: Engines and precisions.
+        stock: Gets the runs of the stock pipeline; None: it does not run.
+        workers: Of the scans.
+        repeats: How often.
+
+    Returns:
+        Runs of the bare engine, and of scans, by engine, precision and workers.
+    """
     bare = {pair: Runs(f"bare engine, {' '.join(pair)}") for pair in pairs}
     scans = {
         (pair, n): Runs(f"rtdscan scan, {' '.join(pair)}, {n} worker{'s' * (n > 1)}") for pair in pairs for n in workers
     }
     for _ in range(repeats):
-        for small in (True, False):
-            usage, tokens = run_stock(setup, small=small)
-            _add(stock, usage, tokens, small=small)
+        if stock:
+            for small in (True, False):
+                usage, tokens = run_stock(setup, small=small)
+                _add(stock, usage, tokens, small=small)
         for pair in pairs:
             run_bare(setup, pair, bare[pair])
             for n in workers:
@@ -185,7 +202,7 @@ def measure(
                     usage, tokens = run_scan(setup, pair, workers=n, small=small)
                     _add(scans[pair, n], usage, tokens, small=small)
             scans[pair, 1].padding = bare[pair].padding
-    return stock, bare, scans
+    return bare, scans
 
 
 def _add(runs: Runs, usage: Usage, tokens: int, *, small: bool) -> None:
@@ -267,14 +284,19 @@ def operations(shape: ElectraShape, context: float) -> float:
 
 
 def int8_verdicts(
-    shape: ElectraShape, *, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs], ceiling: float
+    shape: ElectraShape,
+    *,
+    stock: Runs | None,
+    bare: dict[Pair, Runs],
+    scans: dict[tuple[Pair, int], Runs],
+    ceiling: float,
 ) -> Iterator[str]:
     """How int8 does beside stock and beside the processor, and what a second core gives."""
     pair: Pair = ("openvino", "int8")
     if pair not in bare:
         return
     one = scans[pair, 1].steady("cpu")
-    values = [("over stock, per CPU second", one / stock.steady("cpu"), OVER_STOCK)]
+    values = [("over stock, per CPU second", one / stock.steady("cpu"), OVER_STOCK)] if stock else []
     flops = operations(shape, bare[pair].context)
     yield f"ceiling: {ceiling / 1e9:,.0f} int8 GOP per CPU second; {flops / 1e6:.1f} M operations a token"
     values += [("bare engine, share of the ceiling", bare[pair].steady("cpu") * flops / ceiling, SHARE_OF_CEILING)]
@@ -286,18 +308,18 @@ def int8_verdicts(
         yield f"{'met   ' if value >= target else 'MISSED'}  openvino int8, {name}: {value:.3g} (at least {target})"
 
 
-def report(setup: Setup, *, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> str:
+def report(setup: Setup, *, stock: Runs | None, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> str:
     """The table, and how the targets were met."""
     head = ("", "tok/s", "tok/CPU s", "spread", "whole run: tok/s", "tok/CPU s", "start s", "scored", "peak MB")
     rows: list[Sequence[object]] = [(*head, "padding", "x stock", "x bare")]
-    rows.append(_row(setup, stock, stock=stock, bare=None))
+    rows += [_row(setup, stock, stock=stock, bare=None)] if stock else []
     for pair, runs in bare.items():
         rows.append(_row(setup, runs, stock=stock, bare=None))
         rows += [_row(setup, scan, stock=stock, bare=runs) for (of, _), scan in scans.items() if of == pair]
     return "\n".join(["", table(rows), "", *_verdicts(stock=stock, bare=bare, scans=scans)])
 
 
-def _row(setup: Setup, runs: Runs, *, stock: Runs, bare: Runs | None) -> Sequence[object]:
+def _row(setup: Setup, runs: Runs, *, stock: Runs | None, bare: Runs | None) -> Sequence[object]:
     cpu = runs.steady("cpu")
     used = [usage.cpu for usage in runs.whole]
 
@@ -315,18 +337,18 @@ def _row(setup: Setup, runs: Runs, *, stock: Runs, bare: Runs | None) -> Sequenc
         f"{runs.tokens / setup.tokens:.1%}",
         f"{max(usage.tree for usage in runs.whole) / MB:,.0f}",
         "-" if runs.padding is None else f"{runs.padding:.1%}",
-        f"{cpu / stock.steady('cpu'):.2f}",
+        f"{cpu / stock.steady('cpu'):.2f}" if stock else "-",
         f"{cpu / bare.steady('cpu'):.2f}" if bare else "-",
     )
 
 
-def _verdicts(*, stock: Runs, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> Iterator[str]:
+def _verdicts(*, stock: Runs | None, bare: dict[Pair, Runs], scans: dict[tuple[Pair, int], Runs]) -> Iterator[str]:
     say: Callable[[str, float, str, bool], str] = lambda name, value, target, met: (  # noqa: E731
         f"{'met   ' if met else 'MISSED'}  {name}: {value:.3g} ({target})"
     )
     for pair, runs in bare.items():
         scan = scans[pair, 1].steady("cpu")
-        if pair[0] == "torch":
+        if stock and pair[0] == "torch":
             ratio, target = scan / stock.steady("cpu"), TARGETS[pair[1]]
             yield say(f"{' '.join(pair)} over stock, per CPU second", ratio, f"at least {target}", ratio >= target)
         share = scan / runs.steady("cpu")
@@ -356,6 +378,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precisions", nargs="*", choices=sorted({p for _, p in CANDIDATES}), default=[])
     parser.add_argument("--engines", nargs="*", choices=sorted({engine for engine, _ in CANDIDATES}), default=[])
+    parser.add_argument("--no-stock", action="store_true", help="without the stock pipeline, for larger samples")
     parser.add_argument("--quick", action="store_true", help="20 rows, a tiny network: does it run, not how fast it is")
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--model", default="default", help="bundle directory (default: the bundled model)")

@@ -21,7 +21,7 @@ from rtdscan.transforms.errors import UserError
 from rtdscan.transforms.settings import OutputSettings
 from rtdscan.transforms.tally import Tally
 
-SCORING_VERSION = 5
+SCORING_VERSION = 6
 """Raised whenever the same text and model would give other scores; part of every fingerprint."""
 
 OPTIONAL = ("embedding", "words", "tokens")
