@@ -8,16 +8,21 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from rtdscan.pipeline.clean import CleanConfig
+from rtdscan.pipeline.cleaning.summary import CleanSummary
 from rtdscan.pipeline.config import ScanConfig, load_config, reference_markdown
+from rtdscan.pipeline.contexts import SpanInContext
+from rtdscan.pipeline.summary import Summary
 from rtdscan.transforms.gates import ALL_METRICS
 from rtdscan.transforms.records import attribute_schema
 from rtdscan.transforms.settings import OutputSettings
+from rtdscan.transforms.tally import Tally, Worst
 
 README = Path(__file__).parent.parent / "README.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,6 +56,37 @@ TABLES = {
     "options": lambda: reference_markdown(ScanConfig),
     "clean-options": lambda: reference_markdown(CleanConfig),
 }
+
+
+def test_keys_of_the_json_are_as_told() -> None:
+    """Programs rest on them: one that goes, or comes without being told, is a fault."""
+    summary = Summary(
+        output="scanned",
+        finished=True,
+        tally=replace(Tally.zero(), worst=(Worst(0.5, "a.parquet", 3),)),
+        outcomes={},
+        bad=(("b.parquet", "damaged"),),
+        seconds=1.0,
+        tokens_scored=1,
+        model="m",
+        engine="torch",
+        precision="float32",
+        workers=1,
+        threads=1,
+        precision_note=None,
+        warnings=(),
+        spans=(SpanInContext("a.parquet", 3, 0.9, before="It is ", words="teh", after=" end."),),
+    )
+    told = summary.to_json()
+    text = README.read_text(encoding="utf-8")
+    table = text.split("| keys of `scan --json` | |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines()]
+    assert {key for keys, _ in rows for key in re.findall(r"`(\w+)`", keys)} == set(told)
+    of = {keys.strip(" `"): set(re.findall(r"`(\w+)`", meaning)) for keys, meaning in rows}
+    assert of["worst"] == set(told["worst"][0])
+    assert of["bad"] == set(told["bad"][0])
+    cleaned = text.split("`clean --json` and `clean.json`'s `summary` have ")[1].split(". New keys")[0]
+    assert set(re.findall(r"`(\w+)`", cleaned)) == {field.name for field in fields(CleanSummary)}
 
 
 @pytest.mark.parametrize("name", TABLES)
