@@ -401,6 +401,18 @@ def test_torch_can_not_run_int8(monkeypatch: pytest.MonkeyPatch) -> None:
         load_engine(load_bundle("default"), engine="torch", precision="int8", threads=1)
 
 
+def test_a_graph_that_openvino_cannot_run_is_told() -> None:
+    """Which ones it can differs from version to version: here rounding with a range a channel that stands alone."""
+    from rtdscan.transforms.engines.openvino import compile_model
+    from rtdscan.transforms.engines.openvino_graph import ops, ov
+
+    rows = ops.parameter([-1, -1, 3], np.float32)
+    low, high = (ops.constant(sign * np.arange(1, 4, dtype=np.float32)) for sign in (-1, 1))
+    graph = ov.Model([ops.result(ops.fake_quantize(rows, low, high, low, high, 256))], [rows], "alone")
+    with pytest.raises(EngineError, match=r"can't prepare this network in float32 \(.+\); choose another precision"):
+        compile_model(graph, precision="float32", threads=1)
+
+
 def test_int8_is_refused_where_the_cpu_or_the_ranges_lack(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -195,7 +195,7 @@ def compile_model(model: Any, *, precision: str, threads: int, streams: int = 1)
             numbers.
 
     Raises:
-        EngineError: OpenVINO would run another precision.
+        EngineError: OpenVINO would run another precision, or can't run the graph.
     """
     core = ov.Core()
     there = {"f32"} | ({"bf16"} & {name.lower() for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")})
@@ -209,7 +209,14 @@ def compile_model(model: Any, *, precision: str, threads: int, streams: int = 1)
         # Pinned, the engines of all worker processes would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = core.compile_model(model, "CPU", options)
+    try:
+        compiled = core.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise EngineError(
+            f"engine openvino: OpenVINO {ov.__version__} can't prepare this network in {precision} ({reason}); choose "
+            "another precision, or engine torch"
+        ) from error
     runs = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if runs != hint:
         raise EngineError(f"engine openvino: was asked for {precision}, but would run {runs} on this CPU")
