@@ -43,8 +43,11 @@ TARGETS = {"float32": 1.6, "bfloat16": 5.0}
 UNIT_MB = 4.0
 """The default of `unit.text_mb`."""
 
-UNITS = 4
-"""Of a sample, for each of several workers at least."""
+UNITS = (4, 10)
+"""Of a sample, for each of several workers: at least, and where they are then `LARGE_MB` or more."""
+
+LARGE_MB = 1.0
+"""Text of a unit that takes ten seconds or so, of which Beam's .2 are little."""
 
 SHARE_OF_BARE = 0.9
 PADDING = 0.05
@@ -81,8 +84,11 @@ class Setup:
 
     def unit_mb(self, workers: int) -> float:
         """`unit.text_mb`: the default; with several workers no more than gives each of them `UNITS` units."""
+        if workers == 1:
+            return UNIT_MB
         # 5 % over an even share: a text's size is counted with its offset, and one unit more would leave cores idle.
-        return UNIT_MB if workers == 1 else min(UNIT_MB, 1.05 * self.megabytes / (UNITS * workers))
+        few, many = (1.05 * self.megabytes / (units * workers) for units in UNITS)
+        return min(UNIT_MB, few, max(many, LARGE_MB))
 
     def sample(self, *, small: bool) -> Path:
         """The folder to scan; the small one holds a single document for each core, a file each."""
