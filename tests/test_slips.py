@@ -1,6 +1,7 @@
 """Whether an unlisted word may be a slip of a listed one."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
 from rtdscan.transforms.bundle import load_bundle
-from rtdscan.transforms.near import FEATURES, LONGEST, _letters, _letters_of
+from rtdscan.transforms.near import FEATURES, LONGEST, NearWords, _letters, _letters_of
 from rtdscan.transforms.one_slip import Shortened
 from rtdscan.transforms.slips import NONE, WEIGHTS, Slips
 from rtdscan.transforms.word_hashes import hash_strings
@@ -101,6 +102,19 @@ def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatc
         assert slips.of_names(words[first : first + 2]) == SLIPS.of_names(words[first : first + 2])
         assert len(slips._names) <= 4
     assert slips.of_names(words) == SLIPS.of_names(words), "more at once than are remembered"
+
+
+def test_what_another_thread_forgets_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    slips = Slips(list(COUNTS), np.array(list(COUNTS.values())), 1000)
+    slips.of_names(["recieved"])
+    compare = NearWords.best_one_slip_away
+
+    def forgetting(*args: Any, **named: Any) -> Any:
+        slips._names.clear()
+        return compare(*args, **named)
+
+    monkeypatch.setattr(NearWords, "best_one_slip_away", forgetting)
+    assert slips.of_names(["recieved", "hoise"]) == [*SLIPS.of_names(["recieved"]), *SLIPS.of_names(["hoise"])]
 
 
 WORD = st.text("abcé'", max_size=6)

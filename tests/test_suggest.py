@@ -182,6 +182,8 @@ def test_escapes_say_what_they_stand_for() -> None:
         ("re\u00adceived  let\u00adter", ["received  letter"]),
         ("cafÃ© dÃ©jÃ\u00a0", ["café déjà"]),
         ("cafÃ© dÃ©jÃ", ["café déjà"]),  # before a space, as such words are cut
+        ("&nbsp;", [" "]),  # nothing in its place would join the words beside it
+        ("caf&eacute;&nbsp;", ["café "]),
         ("recieved caf&eacute;", []),
         ("caf&eacute; recieved", []),
         ("&lt;b&gt; &amp;", []),

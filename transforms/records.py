@@ -27,7 +27,7 @@ SCORING_VERSION = 6
 OPTIONAL = ("embedding", "words", "tokens")
 """Attributes that there may be or not; no carried column has such a name, or who reads would take it for ours."""
 
-SPANS_VERSION = 8
+SPANS_VERSION = 9
 """Raised whenever spans or decisions are made otherwise from stored candidates; part of every fingerprint."""
 
 Status = Literal["ok", "empty", "null", "invalid", "truncated", "failed"]

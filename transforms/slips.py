@@ -65,13 +65,16 @@ class Slips:
         """The same of unlisted words that may be names: slips of words one slip away alone. Names are near to much else
         that is two or three slips away, and there are many of them: together they take a tenth of the time."""
         names, known = list(map(folded, words)), self._names
-        new = sorted(set(names) - known.keys())
-        if len(known) + len(new) > REMEMBERED:
-            known.clear()
-            new = sorted(set(names))
+        # A dict of its own: another thread may empty the one that is shared.
+        told = {name: score for name in set(names) if (score := known.get(name)) is not None}
+        new = sorted(set(names) - told.keys())
         best = self.near.best_one_slip_away(new, WEIGHTS, least=NONE)
-        known.update((name, score - NONE) for name, score in zip(new, best, strict=True))
-        return [known[name] for name in names]
+        found = {name: score - NONE for name, score in zip(new, best, strict=True)}
+        if len(known) + len(found) > REMEMBERED:
+            known.clear()
+        known.update(found)
+        told |= found
+        return [told[name] for name in names]
 
     def misspelt(self, key_W: NDArray[np.uint64]) -> NDArray[np.float64]:
         """How surely words are known misspellings, by their hashes: log(letters / 5), at least 0; 0 of all others.

@@ -209,7 +209,10 @@ class _Span:
         cut_off = self.text[self.end - 1 : self.end + 1] in ("Ã ", "Ã\u00a0")
         parts = _PARTS.findall(self.text[self.start : self.end + cut_off])
         meant = [part if part.isspace() else mended(part) for part in parts]
-        return [Suggestion("".join(filter(None, meant)).rstrip(), MENDED)] if all(meant) else []
+        if not all(meant):
+            return []
+        whole = "".join(filter(None, meant))
+        return [Suggestion(whole.rstrip() if cut_off else whole, MENDED)]  # a space may be what an escape stands for
 
 
 def add_suggestions(
