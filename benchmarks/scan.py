@@ -1,7 +1,7 @@
 """Speed of `rtdscan scan` beside a stock Beam pipeline and the bare engine: one network, one sample, one table.
 
     python -m benchmarks.scan CORPUS [--rows 600] [--repeats 3] [--model DIR | --shape electra-small] [--quick]
-    python -m benchmarks.scan CORPUS --rows 4000 --precisions int8 --no-stock    # what a second core gives
+    python -m benchmarks.scan CORPUS --rows 18938 --precisions int8 --no-stock    # what a second core gives
 
 CORPUS is a Parquet file with a text column. See README.md for what each row and column is.
 """
@@ -88,7 +88,7 @@ class Setup:
             return UNIT_MB
         # 5 % over an even share: a text's size is counted with its offset, and one unit more would leave cores idle.
         few, many = (1.05 * self.megabytes / (units * workers) for units in UNITS)
-        return min(UNIT_MB, few, max(many, LARGE_MB))
+        return min(UNIT_MB, few if many < LARGE_MB else many)
 
     def sample(self, *, small: bool) -> Path:
         """The folder to scan; the small one holds a single document for each core, a file each."""
